@@ -1,0 +1,128 @@
+//! Large zeroed memory for the tables, on huge pages where the kernel gives them, and prefetch.
+//!
+//! The tables consist of atomics alone, so that sharing them needs no `unsafe` of their own; this module holds the
+//! two things that cannot be said safely: "these bytes are zero" and "fetch this line".
+
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+/// Types for which memory full of zeroes is a value, and which need no drop.
+///
+/// # Safety
+/// The implementor promises both.
+pub unsafe trait Zeroed {}
+
+// SAFETY: an atomic integer is a plain integer in memory.
+unsafe impl Zeroed for AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU16 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU64 {}
+// SAFETY: an array of such values is zero when each is.
+unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
+
+/// One cache line of sixteen words; the unit of the connection table and of per-worker counters.
+#[repr(C, align(64))]
+pub struct Line<const WORDS: usize>(pub [AtomicU32; WORDS]);
+
+// SAFETY: an array of atomics; padding of the alignment has no meaning.
+unsafe impl<const WORDS: usize> Zeroed for Line<WORDS> {}
+
+/// A line of eight 64-bit words.
+#[repr(C, align(64))]
+pub struct WideLine(pub [AtomicU64; 8]);
+
+// SAFETY: an array of atomics.
+unsafe impl Zeroed for WideLine {}
+
+/// Size and alignment of a huge page on the machines we run on, octets.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A fixed array of zeroed values. Pages that nobody has touched cost address space only.
+pub struct Slab<T: Zeroed> {
+    start: NonNull<T>,
+    length: usize,
+    layout: Layout,
+}
+
+// SAFETY: a slab owns its values as a `Box<[T]>` does.
+unsafe impl<T: Zeroed + Send> Send for Slab<T> {}
+// SAFETY: shared access gives `&T` only.
+unsafe impl<T: Zeroed + Sync> Sync for Slab<T> {}
+
+impl<T: Zeroed> Slab<T> {
+    /// `length` zeroed values. Slabs of a huge page and more are aligned to one and marked for huge pages.
+    pub fn new(length: usize) -> Self {
+        let array = Layout::array::<T>(length.max(1)).expect("a slab's size fits the address space");
+        let align = if array.size() >= HUGE_PAGE { HUGE_PAGE } else { array.align() };
+        let layout = array.align_to(align).expect("a huge page is a valid alignment").pad_to_align();
+        // SAFETY: the layout's size is not zero: `length.max(1)` values of a type that is not zero-sized.
+        let bytes = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(bytes.cast::<T>()) else { handle_alloc_error(layout) };
+        if layout.size() >= HUGE_PAGE {
+            // Advice: where the kernel declines, ordinary pages do.
+            // SAFETY: the range is the allocation just made, and this advice changes no content.
+            let _ = unsafe { rustix::mm::madvise(bytes.cast(), layout.size(), rustix::mm::Advice::LinuxHugepage) };
+        }
+        Self { start, length, layout }
+    }
+
+    /// Octets of address space.
+    pub fn size_octets(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+impl<T: Zeroed> Deref for Slab<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `length` values were allocated and zeroed, zero is a value of T, and they live as long as self.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Zeroed> Drop for Slab<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` with this layout; T needs no drop.
+        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+    }
+}
+
+/// Asks the processor to fetch the line of `value`; never faults and changes nothing.
+#[inline(always)]
+pub fn prefetch<T: ?Sized>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetch is a hint; the address comes from a live reference.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn slabs_are_zero_aligned_and_keep_what_is_stored() {
+        let small: Slab<Line<16>> = Slab::new(3);
+        assert_eq!(small.len(), 3);
+        let large: Slab<Line<16>> = Slab::new(1 << 16);
+        assert_eq!(large.as_ptr() as usize % HUGE_PAGE, 0);
+        assert!(large.iter().all(|line| line.0.iter().all(|word| word.load(Ordering::Relaxed) == 0)));
+        large[65535].0[15].store(7, Ordering::Relaxed);
+        assert_eq!(large[65535].0[15].load(Ordering::Relaxed), 7);
+        prefetch(&large[4]);
+    }
+}

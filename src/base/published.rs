@@ -1,0 +1,87 @@
+//! Snapshots: one writer publishes, many readers adopt at a time of their choosing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A value behind an `Arc` with a generation. Whether there is a newer one costs a reader one atomic load.
+pub struct Published<T> {
+    generation: AtomicU64,
+    value: Mutex<Arc<T>>,
+}
+
+impl<T> Published<T> {
+    /// Publishes `value` as generation 1.
+    pub fn new(value: T) -> Self {
+        Self { generation: AtomicU64::new(1), value: Mutex::new(Arc::new(value)) }
+    }
+
+    /// Replaces the value and returns its generation.
+    pub fn publish(&self, value: T) -> u64 {
+        let mut slot = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Arc::new(value);
+        // Under the mutex, so that a reader who sees the generation finds at least this value.
+        self.generation.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// The newest generation.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The newest value and its generation.
+    pub fn load(&self) -> (u64, Arc<T>) {
+        let slot = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.generation.load(Ordering::Relaxed), Arc::clone(&slot))
+    }
+}
+
+/// A reader's own copy of the newest snapshot.
+pub struct Adopted<T> {
+    generation: u64,
+    value: Arc<T>,
+}
+
+impl<T> Adopted<T> {
+    /// Adopts the newest value.
+    pub fn new(published: &Published<T>) -> Self {
+        let (generation, value) = published.load();
+        Self { generation, value }
+    }
+
+    /// Takes the newest value if there is a newer one; true when it did. One atomic load when not.
+    #[inline]
+    pub fn refresh(&mut self, published: &Published<T>) -> bool {
+        if published.generation() == self.generation {
+            return false;
+        }
+        (self.generation, self.value) = published.load();
+        true
+    }
+
+    /// The generation adopted.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The value adopted.
+    #[inline]
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_adopt_when_told() {
+        let published = Published::new(1);
+        let mut reader = Adopted::new(&published);
+        assert!(!reader.refresh(&published));
+        assert_eq!(published.publish(2), 2);
+        assert_eq!(*reader.value(), 1);
+        assert!(reader.refresh(&published));
+        assert_eq!((*reader.value(), reader.generation()), (2, 2));
+    }
+}

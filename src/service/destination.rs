@@ -1,0 +1,334 @@
+//! Destinations (real servers): one table of atomic cells, shared by control and all workers.
+//!
+//! A connection names its destination by [`DestinationId`]; a cell is not used again before every connection that
+//! names it is gone, so the number stays true without a reference count on the packet's way. The identity words of
+//! a cell change only while nobody refers to it.
+
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+
+use crate::base::chunked::Chunked;
+use crate::base::{Address, Endpoint};
+use crate::service::snapshot::ServiceId;
+use crate::service::types::{Method, Tunnel, TunnelChecksum};
+
+/// Destinations that the table can hold, those in the trash included. Reaching it refuses the command with ENOMEM.
+pub const DESTINATIONS_MAX: usize = 1 << 18;
+
+/// The number of a destination's cell; 0 is never handed out, so that a zeroed connection names none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DestinationId(pub u32);
+
+impl DestinationId {
+    /// No destination: a connection of the bypass method, or a synchronised one whose server is unknown here.
+    pub const NONE: DestinationId = DestinationId(0);
+}
+
+/// Destination flag: it is in a service's list (not in the trash).
+const AVAILABLE: u8 = 1;
+
+/// One destination. The first cache line is what forwarding reads, the second what scheduling reads and writes.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Destination {
+    address: [AtomicU32; 4],
+    port: AtomicU16,
+    method: AtomicU8,
+    flags: AtomicU8,
+    tunnel: AtomicU32,
+    service: AtomicU32,
+    /// Moves with each change of what forwarding reads; workers that cached a route compare it.
+    epoch: AtomicU32,
+    scheduled: Scheduled,
+}
+
+#[derive(Default)]
+#[repr(C, align(64))]
+struct Scheduled {
+    weight: AtomicI32,
+    last_weight: AtomicI32,
+    active: AtomicU32,
+    inactive: AtomicU32,
+    persistent: AtomicU32,
+    upper: AtomicU32,
+    lower: AtomicU32,
+    overloaded: AtomicU8,
+}
+
+impl Destination {
+    /// Address and port as configured.
+    #[inline]
+    pub fn endpoint(&self) -> Endpoint {
+        let words = [0, 1, 2, 3].map(|i| self.address[i].load(Relaxed));
+        Endpoint::new(Address::from_words(words), self.port.load(Relaxed))
+    }
+
+    /// The forwarding method that new connections take over.
+    #[inline]
+    pub fn method(&self) -> Method {
+        Method::from_number(self.method.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// The encapsulation, for a tunnelled destination.
+    pub fn tunnel(&self) -> Tunnel {
+        let word = self.tunnel.load(Relaxed);
+        let (port, checksum) = (word as u16, word >> 16 & 0xff);
+        match word >> 24 {
+            1 => Tunnel::Gue {
+                port,
+                checksum: match checksum {
+                    1 => TunnelChecksum::Full,
+                    2 => TunnelChecksum::Remote,
+                    _ => TunnelChecksum::None,
+                },
+            },
+            2 => Tunnel::Gre { checksum: checksum != 0 },
+            _ => Tunnel::Ipip,
+        }
+    }
+
+    /// The service that lists it, or listed it last.
+    pub fn service(&self) -> ServiceId {
+        ServiceId(self.service.load(Relaxed))
+    }
+
+    /// True while a service lists it.
+    #[inline]
+    pub fn is_available(&self) -> bool {
+        self.flags.load(Relaxed) & AVAILABLE != 0
+    }
+
+    /// Moves with each change of address, method or tunnel.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// Current weight, 0 when quiesced.
+    #[inline]
+    pub fn weight(&self) -> i32 {
+        self.scheduled.weight.load(Relaxed)
+    }
+
+    /// The last weight that was not 0; 0 when there was none.
+    pub fn last_weight(&self) -> i32 {
+        self.scheduled.last_weight.load(Relaxed)
+    }
+
+    /// Active connections, of all services and directions.
+    #[inline]
+    pub fn active(&self) -> u32 {
+        self.scheduled.active.load(Relaxed)
+    }
+
+    /// Inactive connections.
+    #[inline]
+    pub fn inactive(&self) -> u32 {
+        self.scheduled.inactive.load(Relaxed)
+    }
+
+    /// Persistence templates that point here.
+    pub fn persistent(&self) -> u32 {
+        self.scheduled.persistent.load(Relaxed)
+    }
+
+    /// Upper and lower connection thresholds; 0 means none.
+    pub fn thresholds(&self) -> (u32, u32) {
+        (self.scheduled.upper.load(Relaxed), self.scheduled.lower.load(Relaxed))
+    }
+
+    /// True while the upper threshold keeps new connections away.
+    #[inline]
+    pub fn is_overloaded(&self) -> bool {
+        self.scheduled.overloaded.load(Relaxed) != 0
+    }
+
+    /// True when a scheduler may choose it: weight above 0 and not overloaded.
+    #[inline]
+    pub fn is_usable(&self) -> bool {
+        self.weight() > 0 && !self.is_overloaded()
+    }
+
+    /// True when neither connection nor template names this destination.
+    pub fn is_unreferenced(&self) -> bool {
+        self.active() == 0 && self.inactive() == 0 && self.persistent() == 0
+    }
+
+    /// Fills the cell of a destination that nobody refers to yet.
+    pub fn assign(&self, service: ServiceId, endpoint: Endpoint) {
+        for (word, value) in self.address.iter().zip(endpoint.address.words()) {
+            word.store(value, Relaxed);
+        }
+        self.port.store(endpoint.port, Relaxed);
+        self.service.store(service.0, Relaxed);
+        self.epoch.fetch_add(1, Relaxed);
+        self.scheduled.weight.store(0, Relaxed);
+        self.scheduled.last_weight.store(0, Relaxed);
+        self.scheduled.upper.store(0, Relaxed);
+        self.scheduled.lower.store(0, Relaxed);
+        self.scheduled.overloaded.store(0, Relaxed);
+    }
+
+    /// Sets what a rule says of the destination, as `-a` and `-e` do.
+    pub fn configure(&self, method: Method, tunnel: Tunnel, weight: i32, upper: u32, lower: u32) {
+        let old_upper = self.scheduled.upper.load(Relaxed);
+        if upper == 0 || upper > old_upper {
+            self.scheduled.overloaded.store(0, Relaxed);
+        }
+        self.scheduled.upper.store(upper, Relaxed);
+        self.scheduled.lower.store(lower, Relaxed);
+        self.method.store(method as u8, Relaxed);
+        let word = match tunnel {
+            Tunnel::Ipip => 0,
+            Tunnel::Gue { port, checksum } => 1 << 24 | (checksum as u32) << 16 | u32::from(port),
+            Tunnel::Gre { checksum } => 2 << 24 | u32::from(checksum) << 16,
+        };
+        self.tunnel.store(word, Relaxed);
+        self.epoch.fetch_add(1, Relaxed);
+        self.set_weight(weight);
+    }
+
+    /// Sets the weight alone.
+    pub fn set_weight(&self, weight: i32) {
+        if weight != 0 {
+            self.scheduled.last_weight.store(weight, Relaxed);
+        }
+        self.scheduled.weight.store(weight, Relaxed);
+    }
+
+    /// Says that a service lists it, or that none does.
+    pub fn set_available(&self, service: ServiceId, available: bool) {
+        self.service.store(service.0, Relaxed);
+        self.flags.store(if available { AVAILABLE } else { 0 }, Relaxed);
+    }
+
+    /// A connection (inactive at first) or a template takes this destination.
+    pub fn bind(&self, template: bool) {
+        let counter = if template { &self.scheduled.persistent } else { &self.scheduled.inactive };
+        counter.fetch_add(1, Relaxed);
+        let upper = self.scheduled.upper.load(Relaxed);
+        if upper != 0 && self.active() + self.inactive() >= upper {
+            self.scheduled.overloaded.store(1, Relaxed);
+        }
+    }
+
+    /// A connection or a template that named this destination is gone.
+    pub fn unbind(&self, template: bool, was_inactive: bool) {
+        let counter = match (template, was_inactive) {
+            (true, _) => &self.scheduled.persistent,
+            (false, true) => &self.scheduled.inactive,
+            (false, false) => &self.scheduled.active,
+        };
+        counter.fetch_sub(1, Relaxed);
+        if !self.is_overloaded() {
+            return;
+        }
+        let (upper, lower) = self.thresholds();
+        let connections = self.active() + self.inactive();
+        // Without a lower threshold three quarters of the upper one serve as such (kernel `ip_vs_dest_totalconns`).
+        let relieved = match (lower, upper) {
+            (0, 0) => true,
+            (0, upper) => u64::from(connections) * 4 < u64::from(upper) * 3,
+            (lower, _) => connections < lower,
+        };
+        if relieved {
+            self.scheduled.overloaded.store(0, Relaxed);
+        }
+    }
+
+    /// A connection turned from inactive to active, or back.
+    #[inline]
+    pub fn count_active(&self, now_active: bool) {
+        let (up, down) = if now_active {
+            (&self.scheduled.active, &self.scheduled.inactive)
+        } else {
+            (&self.scheduled.inactive, &self.scheduled.active)
+        };
+        up.fetch_add(1, Relaxed);
+        down.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The table of all destinations.
+pub struct Destinations {
+    cells: Chunked<Destination>,
+}
+
+impl Default for Destinations {
+    fn default() -> Self {
+        Self { cells: Chunked::new(DESTINATIONS_MAX) }
+    }
+}
+
+impl Destinations {
+    /// The destination's cell.
+    ///
+    /// # Panics
+    /// When the number was never handed out; numbers come from `control` alone.
+    #[inline]
+    pub fn get(&self, id: DestinationId) -> &Destination {
+        self.cells.get(id.0 as usize).expect("a destination's number is handed out by control")
+    }
+
+    /// The cell for a number that `control` hands out for the first time.
+    pub fn make(&self, id: DestinationId) -> &Destination {
+        self.cells.get_or_make(id.0 as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(upper: u32, lower: u32) -> Destination {
+        let destination = Destination::default();
+        destination.assign(ServiceId(1), "10.2.0.1".parse().map(|a| Endpoint::new(a, 80)).unwrap());
+        destination.configure(Method::DirectRouting, Tunnel::Ipip, 1, upper, lower);
+        destination
+    }
+
+    #[test]
+    fn lines_are_cache_lines() {
+        assert_eq!(size_of::<Destination>(), 128);
+    }
+
+    #[test]
+    fn tunnels_survive_the_packing() {
+        let destination = destination(0, 0);
+        for tunnel in [
+            Tunnel::Ipip,
+            Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Remote },
+            Tunnel::Gre { checksum: true },
+            Tunnel::Gre { checksum: false },
+        ] {
+            destination.configure(Method::Tunnelling, tunnel, 1, 0, 0);
+            assert_eq!(destination.tunnel(), tunnel);
+        }
+    }
+
+    /// spec: u=4, l=0 sets at 4 and clears at 2; u=3 sets at 3 and clears at 2; u=4, l=2 clears at 1.
+    #[test]
+    fn overload_has_hysteresis() {
+        for (upper, lower, clears_at) in [(4, 0, 2), (3, 0, 2), (1, 0, 0), (10, 0, 7), (4, 2, 1)] {
+            let destination = destination(upper, lower);
+            for n in 1..=upper {
+                destination.bind(false);
+                assert_eq!(destination.is_overloaded(), n >= upper, "u={upper} n={n}");
+            }
+            for n in (0..upper).rev() {
+                destination.unbind(false, true);
+                assert_eq!(destination.is_overloaded(), n > clears_at, "u={upper} l={lower} n={n}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_edit_relieves_only_upwards() {
+        let destination = destination(2, 0);
+        destination.bind(false);
+        destination.bind(false);
+        destination.configure(Method::DirectRouting, Tunnel::Ipip, 1, 1, 0);
+        assert!(destination.is_overloaded());
+        destination.configure(Method::DirectRouting, Tunnel::Ipip, 1, 5, 0);
+        assert!(!destination.is_overloaded());
+    }
+}

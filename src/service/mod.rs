@@ -1,0 +1,17 @@
+//! Virtual services and their destinations: what is balanced, over what, and how.
+//!
+//! Workers read a [`Services`] snapshot; destinations live in one [`Destinations`] table whose cells are atomics,
+//! so that an edit needs no new snapshot and a connection names its destination by a number.
+//!
+//! **Invariant**: nothing here sees a packet, and only `control` adds, edits or removes.
+
+pub mod destination;
+pub mod scheduler;
+pub mod snapshot;
+pub mod sysctl;
+pub mod types;
+
+pub use destination::{Destination, DestinationId, Destinations};
+pub use scheduler::{Flow, Scheduler, Scheduling};
+pub use snapshot::{Persistence, Service, ServiceId, Services};
+pub use types::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
