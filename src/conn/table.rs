@@ -138,6 +138,11 @@ impl Table {
         &self.timeouts
     }
 
+    /// The destinations that entries name.
+    pub fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
     /// Counters since the start.
     pub fn counters(&self) -> &TableCounters {
         &self.counters

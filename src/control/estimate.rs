@@ -83,7 +83,7 @@ impl Tally {
 }
 
 /// What one worker counted for a destination.
-fn counts(counters: &DestinationCounters) -> Counts {
+pub(super) fn counts(counters: &DestinationCounters) -> Counts {
     [
         counters.connections.get(),
         counters.in_packets.get(),
