@@ -25,6 +25,9 @@
 pub mod base;
 pub mod command;
 pub mod conn;
+pub mod forward;
 pub mod port;
 pub mod route;
 pub mod service;
+pub mod wire;
+pub mod worker;

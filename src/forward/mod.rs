@@ -15,6 +15,7 @@
 pub mod counters;
 mod decide;
 mod egress;
+mod fragment;
 mod icmp;
 mod nat;
 pub mod parse;

@@ -36,14 +36,10 @@ pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
     let segment = &mut frame[transport..network + usize::from(packet.length)];
     let at = checksum_offset(packet.protocol);
     segment[at..at + 2].fill(0);
-    let pseudo = checksum::pseudo_header(
-        packet.source.address,
-        packet.destination.address,
-        packet.protocol.number(),
-        segment.len() as u32,
-    );
-    let sum = checksum::finish(checksum::add(pseudo, checksum::sum_wide(segment)));
-    let sum = if packet.protocol == Protocol::Udp && sum == 0 { 0xffff } else { sum };
+    let (source, destination) = (packet.source.address, packet.destination.address);
+    let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), segment.len() as u32);
+    let sum = pseudo.add_bytes(segment).checksum();
+    let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
     segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -75,7 +71,7 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
     let network = usize::from(packet.network);
     let transport = usize::from(packet.transport);
     let port_at = transport + if side == Side::Destination { 2 } else { 0 };
-    let delta = match packet.family() {
+    match packet.family() {
         Family::V4 => {
             let (old_address, new_address) = (old.address.low_u32(), new.address.low_u32());
             let at = network + V4_SOURCE + if side == Side::Destination { 4 } else { 0 };
@@ -84,16 +80,12 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
             let sum = u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]);
             let sum = Update::new(sum).remove_u32(old_address).add_u32(new_address).finish();
             frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
-            |update: Update, old: Endpoint, new: Endpoint| {
-                update.remove_u32(old.address.low_u32()).add_u32(new.address.low_u32())
-            }
         }
         Family::V6 => {
             let at = network + V6_SOURCE + if side == Side::Destination { 16 } else { 0 };
             frame[at..at + 16].copy_from_slice(&new.address.0.to_be_bytes());
-            |update: Update, old: Endpoint, new: Endpoint| update.remove_u128(old.address.0).add_u128(new.address.0)
         }
-    };
+    }
     frame[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
 
     let sum_at = transport + checksum_offset(packet.protocol);
@@ -108,7 +100,7 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
         return;
     }
     let update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
-    let sum = delta(update, old, new).finish();
-    let sum = if packet.protocol == Protocol::Udp && sum == 0 { 0xffff } else { sum };
+    let sum = update.remove_address(old.address).add_address(new.address).finish();
+    let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
     frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
 }

@@ -44,6 +44,8 @@ pub struct Packet {
     pub ttl: u8,
     /// IPv4: DF is set. IPv6 packets may never be fragmented on the way, so it is set for them.
     pub dont_fragment: bool,
+    /// The transport checksum is only the sum of the pseudo-header: the sender left the rest to its hardware.
+    pub partial_checksum: bool,
 }
 
 impl Packet {
@@ -67,6 +69,7 @@ impl Packet {
             transport: 0,
             ttl: 0,
             dont_fragment: false,
+            partial_checksum: false,
         }
     }
 }
@@ -107,7 +110,7 @@ fn parse_v4(frame: &[u8], network: usize) -> Parsed {
     if header[0] >> 4 != 4 || header_octets < 20 || length < header_octets || frame.len() < network + length {
         return Parsed::Bad(DropReason::Malformed);
     }
-    if checksum::sum(&frame[network..network + header_octets]) != 0xffff {
+    if checksum::of(&frame[network..network + header_octets]) != 0 {
         return Parsed::Bad(DropReason::HeaderChecksum);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
@@ -194,21 +197,24 @@ struct Ip {
 #[inline]
 fn parse_transport(frame: &[u8], ip: &Ip) -> Parsed {
     let segment = &frame[ip.transport..ip.network + ip.length];
-    let (protocol, flags) = match ip.protocol {
+    let (protocol, flags, checksum_at) = match ip.protocol {
         6 => {
             let Some(header) = segment.first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
-            (Protocol::Tcp, header[13])
+            (Protocol::Tcp, header[13], 16)
         }
         17 => {
             if segment.len() < 8 {
                 return Parsed::Bad(DropReason::Malformed);
             }
-            (Protocol::Udp, 0)
+            (Protocol::Udp, 0, 6)
         }
         ICMP | ICMPV6 | ESP | AH => return Parsed::Other,
         _ => return Parsed::Other,
     };
+    let field = u16::from_be_bytes([segment[checksum_at], segment[checksum_at + 1]]);
+    let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
     Parsed::Transport(Packet {
+        partial_checksum: checksum::is_partial(field, pseudo),
         source: Endpoint::new(ip.source, u16::from_be_bytes([segment[0], segment[1]])),
         destination: Endpoint::new(ip.destination, u16::from_be_bytes([segment[2], segment[3]])),
         protocol,

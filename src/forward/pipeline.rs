@@ -28,8 +28,13 @@ pub struct Forwarder {
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
     pub(super) answers: AnswerLimit,
+    /// A packet being quoted or cut.
+    pub(super) scratch: Vec<u8>,
     verdicts: Vec<Verdict>,
 }
+
+/// The longest IP packet, its link header and room for tags.
+const SCRATCH_OCTETS: usize = (1 << 16) + 64;
 
 /// Local addresses that a worker remembers, by their low bits.
 const LOCALS: usize = 64;
@@ -70,6 +75,7 @@ impl Forwarder {
             locals: [None; LOCALS],
             identification: 0,
             answers: AnswerLimit::default(),
+            scratch: Vec::with_capacity(SCRATCH_OCTETS),
             verdicts: Vec::with_capacity(BATCH_FRAMES),
         };
         forwarder.adopt_routes();

@@ -66,7 +66,7 @@ pub(super) fn emit(frame: &mut [u8], inner: &Packet, ttl: u8, outer: &Outer) {
             header[10..12].fill(0);
             header[12..16].copy_from_slice(&outer.source.low_u32().to_be_bytes());
             header[16..20].copy_from_slice(&outer.destination.low_u32().to_be_bytes());
-            let sum = !checksum::sum(header);
+            let sum = checksum::of(header);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
         }
         Family::V6 => {

@@ -1,6 +1,6 @@
 //! The snapshot: from the facts of a [`Database`] to tables that a worker asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::base::{Address, Family, InterfaceId, MacAddress};
@@ -79,6 +79,7 @@ pub struct Routes {
     targets: Vec<Target>,
     hops: Vec<WeightedHop>,
     links: Vec<Option<Link>>,
+    locals: BTreeSet<Address>,
     neighbours: HashMap<(InterfaceId, Address), MacAddress, BuildHasherDefault<NeighbourHasher>>,
 }
 
@@ -101,6 +102,16 @@ impl Routes {
     #[inline]
     pub fn link(&self, interface: InterfaceId) -> Option<&Link> {
         self.links.get(interface.0 as usize)?.as_ref()
+    }
+
+    /// The numbers of all served interfaces, those included that are not there at the moment.
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceId> + use<> {
+        (0..self.links.len() as u16).map(InterfaceId)
+    }
+
+    /// The host's own addresses, one by one; local prefixes are not among them.
+    pub fn local_addresses(&self) -> &BTreeSet<Address> {
+        &self.locals
     }
 
     /// The link address of a neighbour, if it is known.
@@ -190,6 +201,7 @@ impl Database {
             targets: builder.targets,
             hops: builder.hops,
             links: links.collect(),
+            locals: self.local_addresses(),
             neighbours: neighbours.collect(),
         }
     }
