@@ -27,3 +27,4 @@ pub mod command;
 pub mod port;
 pub mod route;
 pub mod service;
+pub mod wire;
