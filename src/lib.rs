@@ -28,6 +28,7 @@ pub mod conn;
 pub mod forward;
 pub mod port;
 pub mod route;
+pub mod sched;
 pub mod service;
 pub mod wire;
 pub mod worker;

@@ -6,6 +6,7 @@
 //! **Invariant**: nothing here sees a packet, and only `control` adds, edits or removes.
 
 pub mod destination;
+pub mod filter;
 pub mod scheduler;
 pub mod snapshot;
 pub mod sysctl;
