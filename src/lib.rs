@@ -26,5 +26,6 @@ pub mod base;
 pub mod command;
 pub mod port;
 pub mod route;
+pub mod sched;
 pub mod service;
 pub mod wire;
