@@ -24,6 +24,7 @@
 
 pub mod base;
 pub mod command;
+pub mod host;
 pub mod port;
 pub mod route;
 pub mod service;

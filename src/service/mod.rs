@@ -6,12 +6,14 @@
 //! **Invariant**: nothing here sees a packet, and only `control` adds, edits or removes.
 
 pub mod destination;
+pub mod filter;
 pub mod scheduler;
 pub mod snapshot;
 pub mod sysctl;
 pub mod types;
 
 pub use destination::{Destination, DestinationId, Destinations};
+pub use filter::Filter;
 pub use scheduler::{Flow, Scheduler, Scheduling};
 pub use snapshot::{Persistence, Service, ServiceId, Services};
 pub use types::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
