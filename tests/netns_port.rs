@@ -3,6 +3,8 @@
 //! Needs root, `ip` and `ping`; says *skipped* and why when it lacks them. Three namespaces a test: two ends and the
 //! director between them, which carries frames from one veth to the other by way of user space.
 
+#![allow(clippy::disallowed_methods)] // Real traffic runs in real time, on threads within namespaces.
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -186,7 +188,7 @@ impl Director {
                     // Out and back again: the tunnel's headroom.
                     assert!(port.push_front(&mut frame, lvx::port::HEADROOM_OCTETS));
                     port.pull_front(&mut frame, lvx::port::HEADROOM_OCTETS);
-                    let bytes = port.bytes_mut(&mut frame);
+                    let bytes = port.bytes_mut(&frame);
                     if bytes.get(30..34) == Some(&[10, 77, 0, 254]) {
                         port.pass(frame);
                         continue;
