@@ -26,6 +26,7 @@ pub mod base;
 pub mod command;
 pub mod conn;
 pub mod forward;
+pub mod host;
 pub mod port;
 pub mod route;
 pub mod sched;

@@ -6,6 +6,7 @@
 use crate::base::{Frame, InterfaceId};
 
 pub mod memory;
+pub mod xsk;
 
 /// Frames that a worker takes at once. Enough to hide memory latency by prefetch, small enough for the first-level
 /// cache to hold what a batch works on.

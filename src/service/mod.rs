@@ -13,6 +13,7 @@ pub mod sysctl;
 pub mod types;
 
 pub use destination::{Destination, DestinationId, Destinations};
+pub use filter::Filter;
 pub use scheduler::{Flow, Scheduler, Scheduling};
 pub use snapshot::{Persistence, Service, ServiceId, Services};
 pub use types::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
