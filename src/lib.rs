@@ -24,7 +24,12 @@
 
 pub mod base;
 pub mod command;
+pub mod conn;
+pub mod forward;
 pub mod host;
 pub mod port;
 pub mod route;
+pub mod sched;
 pub mod service;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,406 @@
+//! One connection as words of a cell.
+//!
+//! ```text
+//! word  0  client port << 16 | virtual port
+//!       1  destination port << 16 | free
+//!       2  flags (the kernel's bits; the low 16 travel in sync messages)
+//!       3  deadline, ticks of 10 ms since the director's start, wrapping
+//!       4  timeout, seconds, 22 bits | state 4 | protocol 3 | free 3
+//!       5  destination
+//!       6  controller (the template or connection that controls this one)
+//!       7  number of entries this one controls
+//!       8  packets from the client
+//!       9  firewall mark of the first packet
+//!      10  next entry of the bucket's overflow chain, or of the free list
+//!      11  extra record (persistence engine data, sequence adjustment)
+//!      12  client, virtual, destination address: 3 words (IPv4, one line in all) or 12 (IPv6, 96 octets in all)
+//! ```
+//!
+//! All words are atomics read and written relaxed: the bucket's lock orders them. Only word 7 is touched without the
+//! bucket of its entry, by entries that are controlled.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::base::{Address, Endpoint, Family, Instant};
+use crate::conn::state::State;
+use crate::service::{DestinationId, Method, Protocol};
+
+/// Ticks of deadlines per second.
+pub const TICKS_PER_SECOND: u32 = 100;
+const TICK_NANOSECONDS: u64 = 1_000_000_000 / TICKS_PER_SECOND as u64;
+
+/// Longest timeout of an entry, seconds: the largest value of `ipvsadm -p` and `--set`, 31 days.
+pub const TIMEOUT_MAX_S: u32 = 31 * 24 * 60 * 60;
+
+/// The moment as ticks, wrapping after 497 days.
+#[inline]
+pub const fn ticks(now: Instant) -> u32 {
+    (now.nanoseconds() / TICK_NANOSECONDS) as u32
+}
+
+/// The number of an entry's cell; 0 is none. The top bit tells the family's pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EntryId(pub(super) u32);
+
+const V6_BIT: u32 = 1 << 31;
+
+impl EntryId {
+    /// No entry.
+    pub const NONE: EntryId = EntryId(0);
+
+    pub(super) const fn new(family: Family, index: u32) -> Self {
+        match family {
+            Family::V4 => EntryId(index),
+            Family::V6 => EntryId(index | V6_BIT),
+        }
+    }
+
+    /// True for no entry.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Family of the client and the virtual service.
+    pub const fn family(self) -> Family {
+        if self.0 & V6_BIT == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    pub(super) const fn index(self) -> u32 {
+        self.0 & !V6_BIT
+    }
+}
+
+/// Flags of a connection, `IP_VS_CONN_F_*`; the low three bits are the forwarding method.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    const METHOD: u32 = 0x7;
+    /// Created by the sync daemon.
+    pub const SYNC: Flags = Flags(0x20);
+    /// No reply seen yet.
+    pub const NO_OUTPUT: Flags = Flags(0x80);
+    /// Counted as inactive.
+    pub const INACTIVE: Flags = Flags(0x100);
+    /// The client's port is not known yet.
+    pub const NO_CLIENT_PORT: Flags = Flags(0x800);
+    /// A persistence template.
+    pub const TEMPLATE: Flags = Flags(0x1000);
+    /// One-packet scheduling.
+    pub const ONE_PACKET: Flags = Flags(0x2000);
+    /// Has no destination of this director (its address alone is known).
+    pub const NO_DESTINATION: Flags = Flags(1 << 24);
+
+    /// The forwarding method.
+    #[inline]
+    pub fn method(self) -> Method {
+        Method::from_number((self.0 & Self::METHOD) as u8).unwrap_or_default()
+    }
+
+    /// Flags of a new connection by `method`.
+    pub fn new(method: Method) -> Self {
+        let silent = if method == Method::Masquerading { 0 } else { Self::NO_OUTPUT.0 };
+        Flags(method as u32 | Self::INACTIVE.0 | silent)
+    }
+
+    /// True when every bit of `other` is set.
+    #[inline]
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With the bits of `other`.
+    #[must_use]
+    pub const fn with(self, other: Flags) -> Self {
+        Flags(self.0 | other.0)
+    }
+
+    /// Without the bits of `other`.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Self {
+        Flags(self.0 & !other.0)
+    }
+}
+
+pub(super) const WORDS_V4: usize = 16;
+pub(super) const WORDS_V6: usize = 24;
+
+const PORTS: usize = 0;
+const DESTINATION_PORT: usize = 1;
+const FLAGS: usize = 2;
+const DEADLINE: usize = 3;
+const TIMER: usize = 4;
+const DESTINATION: usize = 5;
+const CONTROLLER: usize = 6;
+const CONTROLLED: usize = 7;
+const IN_PACKETS: usize = 8;
+const MARK: usize = 9;
+const NEXT: usize = 10;
+const EXTRA: usize = 11;
+const ADDRESSES: usize = 12;
+
+const TIMEOUT_BITS: u32 = 22;
+const TIMEOUT_MASK: u32 = (1 << TIMEOUT_BITS) - 1;
+const STATE_SHIFT: u32 = TIMEOUT_BITS;
+const STATE_MASK: u32 = 0xf << STATE_SHIFT;
+const PROTOCOL_SHIFT: u32 = STATE_SHIFT + 4;
+const PROTOCOL_MASK: u32 = 0x7 << PROTOCOL_SHIFT;
+
+const _: () = assert!(TIMEOUT_MAX_S <= TIMEOUT_MASK);
+
+/// A protocol in three bits; 0 is IP, the protocol of fwmark templates.
+pub(super) const fn protocol_code(protocol: Option<Protocol>) -> u32 {
+    match protocol {
+        None => 0,
+        Some(Protocol::Tcp) => 1,
+        Some(Protocol::Udp) => 2,
+        Some(Protocol::Sctp) => 3,
+    }
+}
+
+const fn protocol_from_code(code: u32) -> Option<Protocol> {
+    match code {
+        1 => Some(Protocol::Tcp),
+        2 => Some(Protocol::Udp),
+        3 => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+/// A view of one entry's words. Whoever has it holds the entry's bucket (or, for a free cell, owns it).
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    id: EntryId,
+    words: &'a [AtomicU32],
+}
+
+impl<'a> Entry<'a> {
+    #[inline]
+    pub(super) fn new(id: EntryId, words: &'a [AtomicU32]) -> Self {
+        Self { id, words }
+    }
+
+    #[inline]
+    fn word(self, index: usize) -> u32 {
+        self.words[index].load(Relaxed)
+    }
+
+    #[inline]
+    fn set(self, index: usize, value: u32) {
+        self.words[index].store(value, Relaxed);
+    }
+
+    /// Its number.
+    pub const fn id(self) -> EntryId {
+        self.id
+    }
+
+    #[inline]
+    fn address(self, which: usize) -> Address {
+        match self.id.family() {
+            Family::V4 => Address::v4(self.word(ADDRESSES + which)),
+            Family::V6 => {
+                let at = ADDRESSES + 4 * which;
+                Address::from_words([self.word(at), self.word(at + 1), self.word(at + 2), self.word(at + 3)])
+            }
+        }
+    }
+
+    #[inline]
+    fn set_address(self, which: usize, address: Address) {
+        match self.id.family() {
+            Family::V4 => self.set(ADDRESSES + which, address.low_u32()),
+            Family::V6 => {
+                for (offset, word) in address.words().into_iter().enumerate() {
+                    self.set(ADDRESSES + 4 * which + offset, word);
+                }
+            }
+        }
+    }
+
+    /// The client's address and port.
+    #[inline]
+    pub fn client(self) -> Endpoint {
+        Endpoint::new(self.address(0), (self.word(PORTS) >> 16) as u16)
+    }
+
+    /// The virtual address and port.
+    #[inline]
+    pub fn virtual_service(self) -> Endpoint {
+        Endpoint::new(self.address(1), self.word(PORTS) as u16)
+    }
+
+    /// The real server's address and port. An IPv4 entry cannot hold the IPv6 address of a tunnelled destination
+    /// (nor the reverse be told from it): its holder asks the destination itself.
+    #[inline]
+    pub fn destination_endpoint(self) -> Endpoint {
+        Endpoint::new(self.address(2), (self.word(DESTINATION_PORT) >> 16) as u16)
+    }
+
+    /// True when the ports are those of the key: client and virtual.
+    #[inline]
+    pub(super) fn ports_match(self, client_port: u16, virtual_port: u16) -> bool {
+        self.word(PORTS) == u32::from(client_port) << 16 | u32::from(virtual_port)
+    }
+
+    pub(super) fn set_client(self, client: Endpoint) {
+        self.set_address(0, client.address);
+        self.set(PORTS, self.word(PORTS) & 0xffff | u32::from(client.port) << 16);
+    }
+
+    pub(super) fn set_virtual_service(self, endpoint: Endpoint) {
+        self.set_address(1, endpoint.address);
+        self.set(PORTS, self.word(PORTS) & 0xffff_0000 | u32::from(endpoint.port));
+    }
+
+    pub(super) fn set_destination_endpoint(self, endpoint: Endpoint) {
+        self.set_address(2, endpoint.address);
+        self.set(DESTINATION_PORT, u32::from(endpoint.port) << 16);
+    }
+
+    /// Flags, the forwarding method among them.
+    #[inline]
+    pub fn flags(self) -> Flags {
+        Flags(self.word(FLAGS))
+    }
+
+    #[inline]
+    pub(super) fn set_flags(self, flags: Flags) {
+        self.set(FLAGS, flags.0);
+    }
+
+    #[inline]
+    pub(super) fn deadline(self) -> u32 {
+        self.word(DEADLINE)
+    }
+
+    #[inline]
+    pub(super) fn set_deadline(self, deadline: u32) {
+        self.set(DEADLINE, deadline);
+    }
+
+    /// True when the deadline has passed at `now_ticks`.
+    #[inline]
+    pub fn is_expired(self, now_ticks: u32) -> bool {
+        self.deadline().wrapping_sub(now_ticks) as i32 <= 0
+    }
+
+    /// Whole seconds left, rounded down.
+    pub fn expires_s(self, now_ticks: u32) -> u32 {
+        let left = self.deadline().wrapping_sub(now_ticks) as i32;
+        left.max(0) as u32 / TICKS_PER_SECOND
+    }
+
+    /// Seconds that each packet gives the entry.
+    #[inline]
+    pub fn timeout_s(self) -> u32 {
+        self.word(TIMER) & TIMEOUT_MASK
+    }
+
+    /// Protocol state.
+    #[inline]
+    pub fn state(self) -> State {
+        State(((self.word(TIMER) & STATE_MASK) >> STATE_SHIFT) as u8)
+    }
+
+    /// Transport protocol; `None` for a fwmark template.
+    #[inline]
+    pub fn protocol(self) -> Option<Protocol> {
+        protocol_from_code((self.word(TIMER) & PROTOCOL_MASK) >> PROTOCOL_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn protocol_code(self) -> u32 {
+        (self.word(TIMER) & PROTOCOL_MASK) >> PROTOCOL_SHIFT
+    }
+
+    #[inline]
+    pub(super) fn set_timer(self, timeout_s: u32, state: State, protocol: Option<Protocol>) {
+        let timeout = timeout_s.min(TIMEOUT_MAX_S);
+        self.set(TIMER, timeout | u32::from(state.0) << STATE_SHIFT | protocol_code(protocol) << PROTOCOL_SHIFT);
+    }
+
+    #[inline]
+    pub(super) fn set_state(self, state: State, timeout_s: u32) {
+        let rest = self.word(TIMER) & PROTOCOL_MASK;
+        self.set(TIMER, rest | u32::from(state.0) << STATE_SHIFT | timeout_s.min(TIMEOUT_MAX_S));
+    }
+
+    /// The destination's number.
+    #[inline]
+    pub fn destination(self) -> DestinationId {
+        DestinationId(self.word(DESTINATION))
+    }
+
+    pub(super) fn set_destination(self, destination: DestinationId) {
+        self.set(DESTINATION, destination.0);
+    }
+
+    /// The entry that controls this one.
+    pub fn controller(self) -> EntryId {
+        EntryId(self.word(CONTROLLER))
+    }
+
+    pub(super) fn set_controller(self, controller: EntryId) {
+        self.set(CONTROLLER, controller.0);
+    }
+
+    /// Marks a template as assured: a connection that it controls was confirmed. Done without the template's bucket;
+    /// the worst that a concurrent re-arm can do is to lose the mark until the next packet.
+    pub(super) fn assure_template(self) {
+        if self.flags().has(Flags::TEMPLATE) {
+            self.words[TIMER].fetch_or(u32::from(State::TEMPLATE_ASSURED.0) << STATE_SHIFT, Relaxed);
+        }
+    }
+
+    /// How many entries this one controls.
+    pub fn controlled(self) -> u32 {
+        self.word(CONTROLLED)
+    }
+
+    pub(super) fn set_controlled(self, count: u32) {
+        self.set(CONTROLLED, count);
+    }
+
+    /// One more entry is controlled by this one.
+    pub(super) fn control(self) {
+        self.words[CONTROLLED].fetch_add(1, Relaxed);
+    }
+
+    /// An entry that this one controlled is gone.
+    pub(super) fn release(self) {
+        self.words[CONTROLLED].fetch_sub(1, Relaxed);
+    }
+
+    /// Packets from the client.
+    pub fn in_packets(self) -> u32 {
+        self.word(IN_PACKETS)
+    }
+
+    #[inline]
+    pub(super) fn set_in_packets(self, count: u32) {
+        self.set(IN_PACKETS, count);
+    }
+
+    /// Firewall mark of the packet that made the entry.
+    pub fn mark(self) -> u32 {
+        self.word(MARK)
+    }
+
+    pub(super) fn set_mark(self, mark: u32) {
+        self.set(MARK, mark);
+    }
+
+    #[inline]
+    pub(super) fn next(self) -> EntryId {
+        EntryId(self.word(NEXT))
+    }
+
+    pub(super) fn set_next(self, next: EntryId) {
+        self.set(NEXT, next.0);
+    }
+
+    pub(super) fn set_extra(self, extra: u32) {
+        self.set(EXTRA, extra);
+    }
+}

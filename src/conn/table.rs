@@ -1,0 +1,646 @@
+//! Buckets, lookup, insertion and removal.
+//!
+//! ```text
+//! bucket (one cache line)
+//! word  0  lock
+//!       1  first entry of the overflow chain
+//!   2..16  seven slots of two words: tag of the hash << 16 | coarse deadline, entry
+//! ```
+//! A slot's coarse deadline (quarters of a second, wrapping) never lies after the entry's own. A packet that moves a
+//! deadline forward leaves it as it is; the sweep corrects it. So the sweep reads buckets in order and touches an
+//! entry about once in its lifetime instead of once a pass.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::base::memory::{Line, Slab, prefetch};
+use crate::base::{Endpoint, Family, Instant, Rng};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::pool::Pool;
+use crate::conn::state::{Direction, Event, State, Timeouts};
+use crate::conn::tcp;
+use crate::service::{DestinationId, Destinations, Method, Protocol};
+
+const SLOTS: usize = 7;
+const LOCK: usize = 0;
+const OVERFLOW: usize = 1;
+const FIRST_SLOT: usize = 2;
+
+/// Coarse deadlines count in this many ticks.
+const COARSE_TICKS: u32 = TICKS_PER_SECOND / 4;
+/// A coarse deadline lies at most so far ahead (two hours): a bound that stays comparable in 16 wrapping bits.
+const COARSE_AHEAD_TICKS: u32 = 2 * 60 * 60 * TICKS_PER_SECOND;
+
+/// What a new entry lives until its first transition, seconds (`ip_vs_conn_new`).
+const NEW_TIMEOUT_S: u32 = 3;
+/// What an expired entry that still controls others goes on with, seconds (`ip_vs_conn_expire`).
+const CONTROLLING_TIMEOUT_S: u32 = 60;
+
+/// Connections for which a bucket is meant; the average bucket is a little over half full.
+const CONNECTIONS_PER_BUCKET: u32 = 4;
+
+/// Sizes of a table, fixed for its life.
+#[derive(Clone, Copy, Debug)]
+pub struct TableConfig {
+    /// Most connections and templates of each family.
+    pub connections_max: u32,
+    /// Least number of buckets, as a power of two.
+    pub bucket_bits: u8,
+}
+
+/// What finds a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Transport protocol; `None` for templates of marks.
+    pub protocol: Option<Protocol>,
+    /// Address and port of the client's side of the packet.
+    pub client: Endpoint,
+    /// Address and port of the other side: the virtual service for inbound packets and templates, the packet's
+    /// source for outbound ones.
+    pub other: Endpoint,
+}
+
+/// What a new connection consists of.
+#[derive(Clone, Copy, Debug)]
+pub struct New {
+    /// Protocol, client and virtual service.
+    pub key: Key,
+    /// Address and port of the real server.
+    pub destination: Endpoint,
+    /// Its number; `NONE` for the bypass method.
+    pub destination_id: DestinationId,
+    /// Flags, the method among them.
+    pub flags: Flags,
+    /// Firewall mark of the packet.
+    pub mark: u32,
+    /// Template or connection that controls it.
+    pub controller: EntryId,
+    /// Timeout until the first transition, seconds; 0 for the usual 3.
+    pub timeout_s: u32,
+}
+
+/// Outcome of [`Table::insert`].
+pub enum Inserted<'t> {
+    /// The entry is in the table; its bucket is held.
+    New(Found<'t>),
+    /// Another worker was faster; its entry, its bucket held.
+    Existing(Found<'t>),
+    /// Every cell of the family is in use.
+    Full,
+}
+
+/// Counters of a table since the director's start.
+#[derive(Default, Debug)]
+pub struct TableCounters {
+    /// Entries inserted.
+    pub inserted: AtomicU64,
+    /// Entries that expired or were removed.
+    pub removed: AtomicU64,
+    /// Entries refused because the table was full (`connections_max`).
+    pub full: AtomicU64,
+}
+
+/// The connection table.
+pub struct Table {
+    buckets: Slab<Line<16>>,
+    mask: u64,
+    hash_keys: [u64; 4],
+    v4: Pool<Line<WORDS_V4>>,
+    v6: Pool<[AtomicU32; WORDS_V6]>,
+    destinations: Arc<Destinations>,
+    timeouts: Timeouts,
+    counters: TableCounters,
+    connections_max: u32,
+}
+
+impl Table {
+    /// An empty table. Hash keys are drawn from `rng`, so that a client cannot choose colliding ports.
+    pub fn new(config: TableConfig, destinations: Arc<Destinations>, rng: &mut Rng) -> Self {
+        let for_connections = (config.connections_max / CONNECTIONS_PER_BUCKET).max(1).next_power_of_two();
+        let buckets = (for_connections as usize).max(1 << config.bucket_bits);
+        Self {
+            buckets: Slab::new(buckets),
+            mask: buckets as u64 - 1,
+            hash_keys: [rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() | 1],
+            v4: Pool::new(Family::V4, config.connections_max),
+            v6: Pool::new(Family::V6, config.connections_max),
+            destinations,
+            timeouts: Timeouts::default(),
+            counters: TableCounters::default(),
+            connections_max: config.connections_max,
+        }
+    }
+
+    /// The timeouts that `--set` changes.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// The destinations that entries name.
+    pub fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> &TableCounters {
+        &self.counters
+    }
+
+    /// Entries in use of IPv4 and IPv6, templates included.
+    pub fn used(&self) -> (u32, u32) {
+        (self.v4.used(), self.v6.used())
+    }
+
+    /// Most entries of each family.
+    pub fn connections_max(&self) -> u32 {
+        self.connections_max
+    }
+
+    /// Number of buckets.
+    pub fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Octets of address space that the table reserves; touched pages only cost memory.
+    pub fn size_octets(&self) -> usize {
+        self.buckets.size_octets() + self.v4.size_octets() + self.v6.size_octets()
+    }
+
+    /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
+    #[inline]
+    pub fn hash(&self, protocol: Option<Protocol>, client: Endpoint) -> u64 {
+        let [k0, k1, k2, k3] = self.hash_keys;
+        let (low, high) = (client.address.0 as u64, (client.address.0 >> 64) as u64);
+        let port = u64::from(client.port) << 8 | u64::from(protocol_code(protocol));
+        fold(fold(low ^ k0, high ^ port ^ k1) ^ k2, k3)
+    }
+
+    /// Asks for the bucket's line.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch(self.bucket(hash));
+    }
+
+    /// Asks for the lines of the entries that the bucket's tags suggest. Reads without the lock: a wrong guess costs
+    /// a line.
+    #[inline]
+    pub fn prefetch_entries(&self, hash: u64) {
+        let words = &self.bucket(hash).0;
+        for slot in 0..SLOTS {
+            let bound = words[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed);
+            if bound >> 16 == tag(hash) {
+                let id = EntryId(words[FIRST_SLOT + 2 * slot + 1].load(Ordering::Relaxed));
+                match id.family() {
+                    Family::V4 => self.v4.prefetch(id),
+                    Family::V6 => self.v6.prefetch(id),
+                }
+            }
+        }
+    }
+
+    /// The connection of a packet from the client (`hash` of its source), its bucket held.
+    #[inline]
+    pub fn find_inbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
+        self.find(hash, now, |entry| matches_inbound(entry, key))
+    }
+
+    /// The connection of a packet to the client (`hash` of its destination), its bucket held. `key.client` is the
+    /// packet's destination, `key.other` its source.
+    #[inline]
+    pub fn find_outbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
+        let code = protocol_code(key.protocol);
+        self.find(hash, now, |entry| {
+            let flags = entry.flags();
+            let other = || match flags.method() {
+                Method::Masquerading => entry.destination_endpoint(),
+                _ => entry.virtual_service(),
+            };
+            entry.protocol_code() == code
+                && entry.client() == key.client
+                && !flags.has(Flags::TEMPLATE)
+                && other() == key.other
+        })
+    }
+
+    /// The template with exactly this key (client masked, its port 0), its bucket held.
+    pub fn find_template(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
+        let code = protocol_code(key.protocol);
+        self.find(hash, now, |entry| {
+            entry.flags().has(Flags::TEMPLATE)
+                && entry.protocol_code() == code
+                && entry.ports_match(key.client.port, key.other.port)
+                && entry.client().address == key.client.address
+                && entry.virtual_service().address == key.other.address
+        })
+    }
+
+    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool) -> Option<Found<'_>> {
+        let bucket = Held::lock(self.bucket(hash));
+        let now_ticks = ticks(now);
+        let place = self.search(bucket.line, hash, now_ticks, matches)?;
+        Some(Found { table: self, bucket, place, hash, now_ticks })
+    }
+
+    /// Adds a connection, unless one with its key exists. Binds the destination.
+    pub fn insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
+        let bucket = Held::lock(self.bucket(hash));
+        let now_ticks = ticks(now);
+        let template = new.flags.has(Flags::TEMPLATE);
+        // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
+        if new.key.client.port != 0 {
+            let same = |entry: Entry<'_>| !template && matches_inbound(entry, &new.key);
+            if let Some(place) = self.search(bucket.line, hash, now_ticks, same) {
+                return Inserted::Existing(Found { table: self, bucket, place, hash, now_ticks });
+            }
+        }
+        let family = new.key.other.address.family().max(new.key.client.address.family());
+        let cell = match family {
+            Family::V4 => self.v4.allocate(),
+            Family::V6 => self.v6.allocate(),
+        };
+        let Some(entry) = cell else {
+            self.counters.full.fetch_add(1, Ordering::Relaxed);
+            return Inserted::Full;
+        };
+        let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
+        entry.set_client(new.key.client);
+        entry.set_virtual_service(new.key.other);
+        entry.set_destination_endpoint(new.destination);
+        entry.set_flags(new.flags);
+        entry.set_timer(timeout_s, State::NONE, new.key.protocol);
+        entry.set_deadline(now_ticks.wrapping_add(timeout_s * TICKS_PER_SECOND));
+        entry.set_destination(new.destination_id);
+        entry.set_controller(new.controller);
+        entry.set_controlled(0);
+        entry.set_in_packets(0);
+        entry.set_mark(new.mark);
+        entry.set_extra(0);
+        if new.destination_id != DestinationId::NONE {
+            self.destinations.get(new.destination_id).bind(template);
+        }
+        let place = self.link(bucket.line, hash, entry, now_ticks);
+        self.counters.inserted.fetch_add(1, Ordering::Relaxed);
+        Inserted::New(Found { table: self, bucket, place, hash, now_ticks })
+    }
+
+    /// Calls `visit` for each live entry of bucket `index`, the bucket held.
+    pub fn visit_bucket(&self, index: usize, now: Instant, mut visit: impl FnMut(Entry<'_>)) {
+        let bucket = Held::lock(&self.buckets[index]);
+        let now_ticks = ticks(now);
+        for entry in self.entries(bucket.line) {
+            if !entry.is_expired(now_ticks) || entry.controlled() > 0 {
+                visit(entry);
+            }
+        }
+    }
+
+    /// Says that a controlled entry which was counted at its controller will not be made after all.
+    pub fn release_controller(&self, controller: EntryId) {
+        if !controller.is_none() {
+            self.entry(controller).release();
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> &Line<16> {
+        &self.buckets[(hash & self.mask) as usize]
+    }
+
+    pub(super) fn bucket_at(&self, index: usize) -> &Line<16> {
+        &self.buckets[index]
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
+        match id.family() {
+            Family::V4 => self.v4.entry(id),
+            Family::V6 => self.v6.entry(id),
+        }
+    }
+
+    /// The entries of a held bucket.
+    fn entries<'t>(&'t self, bucket: &'t Line<16>) -> impl Iterator<Item = Entry<'t>> {
+        let slots = (0..SLOTS).map(|slot| slot_id(bucket, slot)).filter(|id| !id.is_none());
+        slots.map(|id| self.entry(id)).chain(self.overflow(bucket))
+    }
+
+    /// The entries of a held bucket's overflow chain. The next is read before one is handed out, so that the one
+    /// handed out may be removed.
+    pub(super) fn overflow<'t>(&'t self, bucket: &'t Line<16>) -> impl Iterator<Item = Entry<'t>> {
+        let mut next = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
+        std::iter::from_fn(move || {
+            let id = next;
+            (!id.is_none()).then(|| {
+                next = self.entry(id).next();
+                self.entry(id)
+            })
+        })
+    }
+
+    /// The place of the first live entry that matches; expired ones that match are retired on the way.
+    #[inline]
+    fn search(
+        &self,
+        bucket: &Line<16>,
+        hash: u64,
+        now_ticks: u32,
+        matches: impl Fn(Entry<'_>) -> bool,
+    ) -> Option<Place> {
+        for slot in 0..SLOTS {
+            if bucket.0[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed) >> 16 != tag(hash) {
+                continue;
+            }
+            let id = slot_id(bucket, slot);
+            if id.is_none() || !matches(self.entry(id)) {
+                continue;
+            }
+            let place = Place { id, slot: Some(slot as u8) };
+            if self.is_live(bucket, place, now_ticks) {
+                return Some(place);
+            }
+        }
+        let mut id = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
+        while !id.is_none() {
+            let entry = self.entry(id);
+            let next = entry.next();
+            let place = Place { id, slot: None };
+            if matches(entry) && self.is_live(bucket, place, now_ticks) {
+                return Some(place);
+            }
+            id = next;
+        }
+        None
+    }
+
+    #[inline]
+    fn is_live(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
+        !self.entry(place.id).is_expired(now_ticks) || !self.retire(bucket, place, now_ticks)
+    }
+
+    /// Ends an entry whose deadline has passed, or gives it another minute when it controls others. True when it is
+    /// gone.
+    pub(super) fn retire(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
+        let entry = self.entry(place.id);
+        if entry.controlled() == 0 {
+            self.remove(bucket, place);
+            return true;
+        }
+        entry.set_state(entry.state(), CONTROLLING_TIMEOUT_S);
+        let step = CONTROLLING_TIMEOUT_S * TICKS_PER_SECOND;
+        let behind = now_ticks.wrapping_sub(entry.deadline());
+        entry.set_deadline(entry.deadline().wrapping_add((behind / step + 1) * step));
+        false
+    }
+
+    /// Puts an entry into a free slot, or at the head of the overflow chain.
+    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Place {
+        for slot in 0..SLOTS {
+            if slot_id(bucket, slot).is_none() {
+                bucket.0[FIRST_SLOT + 2 * slot + 1].store(entry.id().0, Ordering::Relaxed);
+                let bound = tag(hash) << 16 | u32::from(coarse(entry.deadline(), now_ticks));
+                bucket.0[FIRST_SLOT + 2 * slot].store(bound, Ordering::Relaxed);
+                return Place { id: entry.id(), slot: Some(slot as u8) };
+            }
+        }
+        entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
+        bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
+        Place { id: entry.id(), slot: None }
+    }
+
+    /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
+    pub(super) fn remove(&self, bucket: &Line<16>, place: Place) {
+        match place.slot {
+            Some(slot) => {
+                bucket.0[FIRST_SLOT + 2 * usize::from(slot) + 1].store(0, Ordering::Relaxed);
+                bucket.0[FIRST_SLOT + 2 * usize::from(slot)].store(0, Ordering::Relaxed);
+            }
+            None => self.unchain(bucket, place.id),
+        }
+        let entry = self.entry(place.id);
+        let flags = entry.flags();
+        if entry.destination() != DestinationId::NONE {
+            let destination = self.destinations.get(entry.destination());
+            destination.unbind(flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
+        }
+        self.release_controller(entry.controller());
+        match place.id.family() {
+            Family::V4 => self.v4.free(place.id),
+            Family::V6 => self.v6.free(place.id),
+        }
+        self.counters.removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unchain(&self, bucket: &Line<16>, id: EntryId) {
+        let next = self.entry(id).next();
+        let mut at = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
+        if at == id {
+            bucket.0[OVERFLOW].store(next.0, Ordering::Relaxed);
+            return;
+        }
+        while !at.is_none() {
+            let entry = self.entry(at);
+            if entry.next() == id {
+                entry.set_next(next);
+                return;
+            }
+            at = entry.next();
+        }
+        debug_assert!(false, "an entry is in its bucket's chain");
+    }
+}
+
+/// Where an entry stands in its bucket; `slot` is `None` in the overflow chain.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) id: EntryId,
+    pub(super) slot: Option<u8>,
+}
+
+/// A held bucket.
+pub(super) struct Held<'t> {
+    pub(super) line: &'t Line<16>,
+}
+
+impl<'t> Held<'t> {
+    #[inline]
+    pub(super) fn lock(line: &'t Line<16>) -> Self {
+        while line.0[LOCK].swap(1, Ordering::Acquire) != 0 {
+            while line.0[LOCK].load(Ordering::Relaxed) != 0 {
+                std::hint::spin_loop();
+            }
+        }
+        Held { line }
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.line.0[LOCK].store(0, Ordering::Release);
+    }
+}
+
+/// A connection that was found, its bucket held until this is dropped.
+pub struct Found<'t> {
+    table: &'t Table,
+    bucket: Held<'t>,
+    place: Place,
+    hash: u64,
+    now_ticks: u32,
+}
+
+impl<'t> Found<'t> {
+    /// The entry.
+    #[inline]
+    pub fn entry(&self) -> Entry<'t> {
+        self.table.entry(self.place.id)
+    }
+
+    /// What a packet does to the entry: the next state and its timeout, active and inactive counts, the flags, the
+    /// client's packet count. The deadline moves with [`Found::restart`].
+    #[inline]
+    pub fn advance(&self, direction: Direction, event: Event, secure_tcp: bool) {
+        let entry = self.entry();
+        match event {
+            Event::Tcp(event) => self.advance_tcp(direction, event, secure_tcp),
+            Event::Udp => {
+                entry.set_state(entry.state(), self.table.timeouts.udp_s());
+                if direction == Direction::Outbound {
+                    let flags = entry.flags();
+                    if flags.has(Flags::NO_OUTPUT) {
+                        entry.set_flags(flags.without(Flags::NO_OUTPUT));
+                    }
+                    self.assure_controller();
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn advance_tcp(&self, direction: Direction, event: tcp::Event, secure: bool) {
+        let entry = self.entry();
+        let (mut flags, old) = (entry.flags(), entry.state());
+        let side = match direction {
+            Direction::Outbound => {
+                if flags.has(Flags::NO_OUTPUT) {
+                    flags = flags.without(Flags::NO_OUTPUT);
+                    entry.set_flags(flags);
+                }
+                tcp::Side::Output
+            }
+            Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
+            Direction::Inbound => tcp::Side::Input,
+        };
+        let new = tcp::next(secure, side, event, old);
+        entry.set_state(new, self.table.timeouts.tcp_s(new));
+        if new == old {
+            return;
+        }
+        let is_active = tcp::is_active(new);
+        if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
+            self.table.destinations.get(entry.destination()).count_active(is_active);
+            entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
+        }
+        if new == tcp::ESTABLISHED {
+            self.assure_controller();
+        }
+    }
+
+    fn assure_controller(&self) {
+        let controller = self.entry().controller();
+        if !controller.is_none() {
+            self.table.entry(controller).assure_template();
+        }
+    }
+
+    /// Counts a packet from the client.
+    #[inline]
+    pub fn count_in(&self) {
+        let entry = self.entry();
+        entry.set_in_packets(entry.in_packets().wrapping_add(1));
+    }
+
+    /// Gives the entry its whole timeout again.
+    #[inline]
+    pub fn restart(&self) {
+        let entry = self.entry();
+        let deadline = self.now_ticks.wrapping_add(entry.timeout_s() * TICKS_PER_SECOND);
+        entry.set_deadline(deadline);
+        let Some(slot) = self.place.slot else { return };
+        let word = &self.bucket.line.0[FIRST_SLOT + 2 * usize::from(slot)];
+        let (bound, wanted) = (word.load(Ordering::Relaxed), coarse(deadline, self.now_ticks));
+        if (wanted.wrapping_sub(bound as u16) as i16) < 0 {
+            word.store(tag(self.hash) << 16 | u32::from(wanted), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one more entry that this one is about to control.
+    pub fn control(&self) -> EntryId {
+        self.entry().control();
+        self.place.id
+    }
+
+    /// Makes a template that must not be used again unfindable (`ip_vs_check_template`).
+    pub fn invalidate_template(&self) {
+        let entry = self.entry();
+        let (client, service, server) = (entry.client(), entry.virtual_service(), entry.destination_endpoint());
+        entry.set_client(Endpoint::new(client.address, 0));
+        entry.set_virtual_service(Endpoint::new(service.address, u16::MAX));
+        entry.set_destination_endpoint(Endpoint::new(server.address, u16::MAX));
+    }
+
+    /// Removes the entry at once, unless it controls others; true when it is gone.
+    pub fn expire_now(self) -> bool {
+        if self.entry().controlled() > 0 {
+            return false;
+        }
+        self.table.remove(self.bucket.line, self.place);
+        true
+    }
+}
+
+#[inline]
+fn matches_inbound(entry: Entry<'_>, key: &Key) -> bool {
+    entry.ports_match(key.client.port, key.other.port)
+        && entry.protocol_code() == protocol_code(key.protocol)
+        && entry.client().address == key.client.address
+        && entry.virtual_service().address == key.other.address
+        // A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
+        && (key.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
+}
+
+#[inline]
+const fn tag(hash: u64) -> u32 {
+    (hash >> 48) as u32
+}
+
+/// The coarse form of a deadline, never later than it.
+#[inline]
+pub(super) const fn coarse(deadline: u32, now_ticks: u32) -> u16 {
+    let ahead = deadline.wrapping_sub(now_ticks);
+    let bounded =
+        if ahead as i32 > COARSE_AHEAD_TICKS as i32 { now_ticks.wrapping_add(COARSE_AHEAD_TICKS) } else { deadline };
+    (bounded / COARSE_TICKS) as u16
+}
+
+#[inline]
+pub(super) fn slot_id(bucket: &Line<16>, slot: usize) -> EntryId {
+    EntryId(bucket.0[FIRST_SLOT + 2 * slot + 1].load(Ordering::Relaxed))
+}
+
+/// The tag of a slot and the coarse deadline beside it.
+pub(super) fn slot_bound(bucket: &Line<16>, slot: usize) -> &AtomicU32 {
+    &bucket.0[FIRST_SLOT + 2 * slot]
+}
+
+pub(super) fn has_overflow(bucket: &Line<16>) -> bool {
+    bucket.0[OVERFLOW].load(Ordering::Relaxed) != 0
+}
+
+pub(super) const BUCKET_SLOTS: usize = SLOTS;
+
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> 64) as u64
+}

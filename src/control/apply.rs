@@ -1,0 +1,274 @@
+//! Requests that change the configuration: the kernel's checks in the kernel's order, then the change.
+//!
+//! Source: `net/netfilter/ipvs/ip_vs_ctl.c`, Linux 6.1: `ip_vs_genl_set_cmd` and what it calls.
+
+use std::sync::Arc;
+
+use crate::base::{Endpoint, Family, Instant, Lock};
+use crate::command::request::{Refusal, ServerRule, ServiceRule};
+use crate::command::{Reply, Request, Response};
+use crate::control::estimate::{Tally, raw_counts};
+use crate::control::{Control, SERVICES_MAX, ServerEntry, ServiceEntry};
+use crate::route::Route;
+use crate::sched;
+use crate::service::destination::DESTINATIONS_MAX;
+use crate::service::scheduler::{Scheduler, Scheduling};
+use crate::service::{DestinationId, Method, Protocol, ServiceId, ServiceKey, Tunnel};
+
+/// Schedulers of the reference that lvx does not have yet.
+const SCHEDULERS_TO_COME: [&str; 10] = ["lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+
+impl Control {
+    pub(super) fn dispatch(&mut self, now: Instant, request: Request) -> Reply {
+        match request {
+            Request::AddService(rule) => self.add_service(rule),
+            Request::EditService(rule) => self.edit_service(rule),
+            Request::DeleteService(key) => self.delete_service(&key),
+            Request::Clear => self.clear(),
+            Request::AddServer { service, server } => self.add_server(&service, server),
+            Request::EditServer { service, server } => self.edit_server(&service, server),
+            Request::DeleteServer { service, server } => self.delete_server(&service, server),
+            Request::Zero(only) => self.zero(only.as_ref()),
+            Request::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
+                self.shared.connections.timeouts().set(tcp_s, tcp_fin_s, udp_s);
+                Ok(Response::Done)
+            }
+            Request::StartDaemon(_) => Err(not_supported("connection synchronisation")),
+            Request::StopDaemon(_) => Err(Refusal::NoService),
+            Request::Services(only) => self.list_services(only.as_ref()),
+            Request::Connections => self.list_connections(now),
+            Request::Timeouts => self.list_timeouts(),
+            Request::Daemons => Ok(Response::Daemons(Vec::new())),
+        }
+    }
+
+    fn add_service(&mut self, rule: ServiceRule) -> Reply {
+        check_supported(&rule)?;
+        if self.service(&rule.key).is_some() {
+            return Err(Refusal::Exists);
+        }
+        if self.services.len() >= SERVICES_MAX {
+            return Err(Refusal::NoMemory);
+        }
+        let scheduler = find_scheduler(&rule.scheduler)?;
+        let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
+        self.services.push(ServiceEntry {
+            rule,
+            id: ServiceId(self.next_service),
+            scheduling: Arc::new(Lock::new(scheduling)),
+            servers: Vec::new(),
+            tally: Tally::default(),
+        });
+        self.next_service += 1;
+        self.publish();
+        Ok(Response::Done)
+    }
+
+    fn edit_service(&mut self, rule: ServiceRule) -> Reply {
+        let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
+        check_supported(&rule)?;
+        let service = &mut self.services[index];
+        {
+            let mut scheduling = service.scheduling.lock();
+            if service.rule.scheduler == rule.scheduler {
+                scheduling.flags = rule.flags;
+            } else {
+                let scheduler = find_scheduler(&rule.scheduler)?;
+                scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
+            }
+        }
+        service.rule = rule;
+        self.publish();
+        Ok(Response::Done)
+    }
+
+    fn delete_service(&mut self, key: &ServiceKey) -> Reply {
+        let index = self.service(key).ok_or(Refusal::NoService)?;
+        self.unlink_service(index);
+        self.publish();
+        Ok(Response::Done)
+    }
+
+    fn clear(&mut self) -> Reply {
+        while !self.services.is_empty() {
+            self.unlink_service(0);
+        }
+        self.publish();
+        Ok(Response::Done)
+    }
+
+    fn unlink_service(&mut self, index: usize) {
+        let service = self.services.remove(index);
+        for server in service.servers {
+            self.shared.destinations.get(server.id).set_available(service.id, false);
+            service.scheduling.lock().remove(&self.shared.destinations, server.id);
+            self.trash.put(service.rule.key, service.id, server);
+        }
+    }
+
+    fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
+        let index = self.service(key).ok_or(Refusal::NoService)?;
+        check_server(key, &rule)?;
+        if self.server(index, rule.endpoint).is_some() {
+            return Err(Refusal::Exists);
+        }
+        let service = self.services[index].id;
+        let entry = match self.trash.take(key, rule.endpoint) {
+            Some(trashed) => {
+                let mut tally = trashed.server.tally;
+                if trashed.service != service {
+                    tally.zero();
+                }
+                ServerEntry { rule, id: trashed.server.id, tally }
+            }
+            None => {
+                self.check_address(rule.endpoint)?;
+                let id = self.new_destination().ok_or(Refusal::NoMemory)?;
+                self.shared.destinations.make(id).assign(service, rule.endpoint);
+                ServerEntry { rule, id, tally: Tally::starting_at(raw_counts(&self.shared, id)) }
+            }
+        };
+        let destination = self.shared.destinations.get(entry.id);
+        destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
+        destination.set_available(service, true);
+        self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);
+        self.services[index].servers.insert(0, entry);
+        self.update_filter();
+        Ok(Response::Done)
+    }
+
+    fn edit_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
+        let index = self.service(key).ok_or(Refusal::NoService)?;
+        check_server(key, &rule)?;
+        let position = self.server(index, rule.endpoint).ok_or(Refusal::NotFound)?;
+        let service = &mut self.services[index];
+        let server = &mut service.servers[position];
+        let destination = self.shared.destinations.get(server.id);
+        {
+            let mut scheduling = service.scheduling.lock();
+            destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
+            scheduling.edit(&self.shared.destinations, server.id);
+        }
+        server.rule = rule;
+        self.update_filter();
+        Ok(Response::Done)
+    }
+
+    fn delete_server(&mut self, key: &ServiceKey, endpoint: Endpoint) -> Reply {
+        let index = self.service(key).ok_or(Refusal::NoService)?;
+        let position = self.server(index, endpoint).ok_or(Refusal::NotFound)?;
+        let service = &mut self.services[index];
+        let server = service.servers.remove(position);
+        self.shared.destinations.get(server.id).set_available(service.id, false);
+        service.scheduling.lock().remove(&self.shared.destinations, server.id);
+        self.trash.put(*key, service.id, server);
+        self.update_filter();
+        Ok(Response::Done)
+    }
+
+    fn zero(&mut self, only: Option<&ServiceKey>) -> Reply {
+        let zeroed = match only {
+            Some(key) => {
+                let index = self.service(key).ok_or(Refusal::NoService)?;
+                &mut self.services[index..=index]
+            }
+            None => {
+                self.total.zero();
+                &mut self.services[..]
+            }
+        };
+        for service in zeroed {
+            service.tally.zero();
+            for server in &mut service.servers {
+                server.tally.zero();
+            }
+        }
+        Ok(Response::Done)
+    }
+
+    fn server(&self, service: usize, endpoint: Endpoint) -> Option<usize> {
+        self.services[service].servers.iter().position(|server| server.rule.endpoint == endpoint)
+    }
+
+    fn new_destination(&mut self) -> Option<DestinationId> {
+        if let Some(id) = self.free_destinations.pop() {
+            return Some(id);
+        }
+        if self.next_destination as usize >= DESTINATIONS_MAX {
+            return None;
+        }
+        self.next_destination += 1;
+        Some(DestinationId(self.next_destination - 1))
+    }
+
+    /// A real server's address must be unicast or the director's own (`ip_vs_new_dest`).
+    fn check_address(&self, server: Endpoint) -> Result<(), Refusal> {
+        let address = server.address;
+        let (_, routes) = self.shared.routes.load();
+        let route = routes.lookup(address, 0);
+        let valid = match address.family() {
+            Family::V4 => {
+                let is_this_network = address.low_u32() >> 24 == 0;
+                !is_this_network
+                    && !address.is_multicast()
+                    && !address.is_broadcast()
+                    && route != Route::Broadcast
+            }
+            Family::V6 => {
+                let unicast = !address.is_multicast() && !address.is_unspecified();
+                unicast && !address.is_link_local_v6() || route == Route::Local
+            }
+        };
+        if valid { Ok(()) } else { Err(Refusal::Invalid) }
+    }
+}
+
+/// What the kernel checks of a server before it looks for it.
+fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
+    match rule.tunnel {
+        Tunnel::Gue { .. } => return Err(not_supported("tunnel type gue")),
+        Tunnel::Gre { .. } => return Err(not_supported("tunnel type gre")),
+        Tunnel::Ipip => {}
+    }
+    if rule.endpoint.address.family() != key.family() && rule.method != Method::Tunnelling {
+        return Err(Refusal::Invalid);
+    }
+    if rule.weight < 0 || rule.lower > rule.upper {
+        return Err(Refusal::Range);
+    }
+    Ok(())
+}
+
+/// Refuses what is to come in later versions, so that nothing is ignored.
+fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
+    match rule.key {
+        ServiceKey::Mark { .. } => return Err(not_supported("a fwmark service")),
+        ServiceKey::Address { protocol: Protocol::Sctp, .. } => return Err(not_supported("an SCTP service")),
+        ServiceKey::Address { .. } => {}
+    }
+    if rule.persistent_s.is_some() {
+        return Err(not_supported("persistence"));
+    }
+    if rule.engine.is_some() {
+        return Err(not_supported("a persistence engine"));
+    }
+    if rule.one_packet {
+        return Err(not_supported("one-packet scheduling"));
+    }
+    Ok(())
+}
+
+fn find_scheduler(name: &str) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
+    if name == "none" {
+        return Ok(None);
+    }
+    match sched::by_name(name) {
+        Some(scheduler) => Ok(Some(scheduler)),
+        None if SCHEDULERS_TO_COME.contains(&name) => Err(not_supported(&format!("scheduler {name}"))),
+        None => Err(Refusal::NotFound),
+    }
+}
+
+fn not_supported(what: &str) -> Refusal {
+    Refusal::NotSupported(format!("{what} is not supported yet"))
+}

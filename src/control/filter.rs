@@ -1,0 +1,52 @@
+//! What the XDP program must redirect, derived from the configuration.
+
+use crate::base::Endpoint;
+use crate::command::request::ServerRule;
+use crate::control::{Action, Control};
+use crate::service::filter::Filter;
+use crate::service::{Method, ServiceKey};
+
+impl Control {
+    /// Derives the filter anew and asks for it to be put in place if it has changed.
+    pub(super) fn update_filter(&mut self) {
+        let mut filter = Filter { locals: self.locals(), ..Filter::default() };
+        for service in &self.services {
+            add_service(&mut filter, &service.rule.key);
+            for server in &service.servers {
+                add_server(&mut filter, &service.rule.key, &server.rule);
+            }
+        }
+        // Connections outlive the rules that made them.
+        for item in &self.trash.items {
+            add_service(&mut filter, &item.service_key);
+            add_server(&mut filter, &item.service_key, &item.server.rule);
+        }
+        if filter != self.filter {
+            self.filter = filter.clone();
+            self.actions.push_back(Action::SetFilter(filter));
+        }
+    }
+
+    fn locals(&self) -> std::collections::BTreeSet<crate::base::Address> {
+        self.shared.routes.load().1.local_addresses().clone()
+    }
+}
+
+fn add_service(filter: &mut Filter, key: &ServiceKey) {
+    let ServiceKey::Address { protocol, endpoint } = *key else { return };
+    filter.services.insert((protocol.number(), endpoint));
+    filter.virtual_addresses.insert(endpoint.address);
+    // Answers of directly routed and tunnelled servers carry the virtual address; those that cross the director
+    // move its states.
+    filter.servers.insert((protocol.number(), endpoint));
+    filter.server_addresses.insert(endpoint.address);
+}
+
+fn add_server(filter: &mut Filter, key: &ServiceKey, server: &ServerRule) {
+    let ServiceKey::Address { protocol, endpoint } = *key else { return };
+    filter.server_addresses.insert(server.endpoint.address);
+    if server.method == Method::Masquerading {
+        let port = if server.endpoint.port == 0 { endpoint.port } else { server.endpoint.port };
+        filter.servers.insert((protocol.number(), Endpoint::new(server.endpoint.address, port)));
+    }
+}

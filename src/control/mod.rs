@@ -1,0 +1,184 @@
+//! The configuration: requests in, snapshots for the workers and actions for the host out.
+//!
+//! **Invariants**
+//! - A request is refused whole or applied whole.
+//! - Nothing here touches a frame, a socket or a clock.
+//! - What workers read has been published before the request's answer is given out; the answer carries the change
+//!   number that all workers must have adopted before the client hears it ([`Control::change`]).
+
+mod apply;
+mod estimate;
+mod filter;
+mod listing;
+pub mod proc_files;
+pub mod status;
+mod trash;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::{Duration, Instant, Lock};
+use crate::command::request::{ServerRule, ServiceRule};
+use crate::command::{Reply, Request};
+use crate::control::estimate::Tally;
+use crate::control::trash::Trash;
+use crate::forward::{NeighbourRequest, Shared};
+use crate::service::filter::Filter;
+use crate::service::scheduler::Scheduling;
+use crate::service::{DestinationId, Service, ServiceId, ServiceKey, Services};
+
+/// The estimator's period (`net/netfilter/ipvs/ip_vs_est.c`).
+const ESTIMATE_PERIOD: Duration = Duration::from_secs(2);
+/// How often the trash is looked through (`ip_vs_dest_trash_expire`).
+const TRASH_PERIOD: Duration = Duration::from_secs(60);
+
+/// Virtual services that a director can hold; one more is refused with ENOMEM.
+pub const SERVICES_MAX: usize = 1 << 16;
+
+/// What the host must do outside.
+#[derive(Debug)]
+#[must_use]
+pub enum Action {
+    /// Put these matches into the XDP program's maps before the answer to the request goes out.
+    SetFilter(Filter),
+    /// Have the kernel find the link address of a neighbour and keep it.
+    ResolveNeighbour(NeighbourRequest),
+    /// Write a line to the log.
+    Log(String),
+}
+
+/// A virtual service as configured.
+struct ServiceEntry {
+    rule: ServiceRule,
+    id: ServiceId,
+    scheduling: Arc<Lock<Scheduling>>,
+    /// Newest first, as in `scheduling`.
+    servers: Vec<ServerEntry>,
+    tally: Tally,
+}
+
+/// A real server as configured.
+struct ServerEntry {
+    rule: ServerRule,
+    id: DestinationId,
+    tally: Tally,
+}
+
+/// The configuration and what goes with it.
+pub struct Control {
+    shared: Arc<Shared>,
+    /// 2 to the power of `conn_tab_bits`, as listings print it.
+    table_size: u32,
+    /// In order of creation.
+    services: Vec<ServiceEntry>,
+    trash: Trash,
+    total: Tally,
+    next_service: u32,
+    /// Numbers of destinations whose cells are free again.
+    free_destinations: Vec<DestinationId>,
+    next_destination: u32,
+    next_estimate: Instant,
+    next_trash: Instant,
+    change: u64,
+    filter: Filter,
+    actions: VecDeque<Action>,
+}
+
+impl Control {
+    /// An empty configuration over `shared`. `table_size` is what `size=` of listings says.
+    pub fn new(shared: Arc<Shared>, table_size: u32, now: Instant) -> Self {
+        Self {
+            shared,
+            table_size,
+            services: Vec::new(),
+            trash: Trash::default(),
+            total: Tally::default(),
+            next_service: 1,
+            free_destinations: Vec::new(),
+            next_destination: 1,
+            next_estimate: now + ESTIMATE_PERIOD,
+            next_trash: now + TRASH_PERIOD,
+            change: 0,
+            filter: Filter::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Executes a request.
+    ///
+    /// # Errors
+    /// The refusal that the kernel would give; nothing has changed then.
+    pub fn execute(&mut self, now: Instant, request: Request) -> Reply {
+        let is_change = request.is_change();
+        let reply = self.dispatch(now, request);
+        if is_change && reply.is_ok() {
+            self.change = self.shared.changed();
+        }
+        reply
+    }
+
+    /// The change number of the last request that changed something: once `Shared::all_adopted` holds for it, no
+    /// packet meets the old rules.
+    pub fn change(&self) -> u64 {
+        self.change
+    }
+
+    /// The next thing to be done outside; to be drained after every call.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        while let Some(request) = self.shared.neighbour_requests.pop() {
+            let known = |action: &Action| matches!(action, Action::ResolveNeighbour(other) if *other == request);
+            if !self.actions.iter().any(known) {
+                self.actions.push_back(Action::ResolveNeighbour(request));
+            }
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`Control::handle_timeout`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        Some(self.next_estimate.min(self.next_trash))
+    }
+
+    /// Does what is due by `now`: estimates, the trash.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.next_estimate <= now {
+            self.estimate();
+            self.next_estimate = self.next_estimate + ESTIMATE_PERIOD;
+        }
+        while self.next_trash <= now {
+            let due = self.next_trash;
+            self.empty_trash(due);
+            self.next_trash = self.next_trash + TRASH_PERIOD;
+        }
+    }
+
+    /// The routes have changed: local addresses and thereby the filter may have.
+    pub fn routes_changed(&mut self) {
+        self.update_filter();
+    }
+
+    /// What workers and control share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<usize> {
+        self.services.iter().position(|service| service.rule.key == *key)
+    }
+
+    /// Publishes the services as they are now.
+    fn publish(&mut self) {
+        let snapshot = Services::new(self.services.iter().map(|entry| Service {
+            id: entry.id,
+            key: entry.rule.key,
+            persistence: None,
+            one_packet: entry.rule.one_packet,
+            scheduling: Arc::clone(&entry.scheduling),
+        }));
+        self.shared.services.publish(snapshot);
+        self.update_filter();
+    }
+}

@@ -1,0 +1,184 @@
+//! What `lvx` asks the director: its state in a page, its knobs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::base::Instant;
+use crate::command::program::Output;
+use crate::control::Control;
+use crate::forward::{DropReason, Shared};
+
+/// The director's state, for people and programs.
+#[derive(Serialize, Debug)]
+pub struct Status {
+    /// Version of lvx.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Virtual services.
+    pub services: usize,
+    /// Real servers, counted once per service.
+    pub servers: usize,
+    /// Removed real servers that connections still name.
+    pub servers_in_trash: usize,
+    /// Connections and templates now, of IPv4 and IPv6.
+    pub connections: (u32, u32),
+    /// Most connections of each family.
+    pub connections_max: u32,
+    /// Buckets of the connection table.
+    pub buckets: usize,
+    /// Connections inserted, removed, refused because the table was full.
+    pub inserted: u64,
+    /// Connections that ended.
+    pub removed: u64,
+    /// Connections refused because the table was full.
+    pub table_full: u64,
+    /// One row a worker.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// A worker's counters.
+#[derive(Serialize, Debug)]
+pub struct WorkerStatus {
+    /// Its number.
+    pub worker: usize,
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub transmitted: u64,
+    /// Frames given to the kernel.
+    pub passed: u64,
+    /// Frames dropped, by reason; reasons that did not occur are left out.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Batches; `received` by this gives the mean batch.
+    pub batches: u64,
+    /// Connections that the sweep ended.
+    pub swept: u64,
+    /// Requests to control that were lost because their queue was full.
+    pub requests_lost: u64,
+}
+
+impl Status {
+    /// The state as of `now`.
+    pub fn of(control: &Control, shared: &Shared, now: Instant) -> Self {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = shared.connections.counters();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: now.milliseconds() / 1000,
+            services: control.services.len(),
+            servers: control.services.iter().map(|service| service.servers.len()).sum(),
+            servers_in_trash: control.trash.items.len(),
+            connections: shared.connections.used(),
+            connections_max: shared.connections.connections_max(),
+            buckets: shared.connections.bucket_count(),
+            inserted: counters.inserted.load(Relaxed),
+            removed: counters.removed.load(Relaxed),
+            table_full: counters.full.load(Relaxed),
+            workers: shared.workers.iter().enumerate().map(|(number, slot)| WorkerStatus::of(number, slot)).collect(),
+        }
+    }
+}
+
+impl WorkerStatus {
+    fn of(worker: usize, slot: &crate::forward::shared::WorkerSlot) -> Self {
+        let counters = &slot.counters;
+        let dropped = DropReason::ALL.iter().map(|&reason| (reason.name(), counters.drops(reason)));
+        Self {
+            worker,
+            received: counters.received.get(),
+            transmitted: counters.transmitted.get(),
+            passed: counters.passed.get(),
+            dropped: dropped.filter(|(_, count)| *count > 0).collect(),
+            batches: counters.batches.get(),
+            swept: counters.swept.get(),
+            requests_lost: counters.requests_lost.get(),
+        }
+    }
+}
+
+/// The page that `lvx status` prints.
+pub fn page(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "lvx {}, up {} s", status.version, status.uptime_s);
+    let _ = writeln!(
+        text,
+        "services     {} with {} real servers ({} removed ones still have connections)",
+        status.services, status.servers, status.servers_in_trash
+    );
+    let (v4, v6) = status.connections;
+    let _ = writeln!(
+        text,
+        "connections  {v4} IPv4, {v6} IPv6 of {} each; {} opened, {} ended, {} refused (table full)",
+        status.connections_max, status.inserted, status.removed, status.table_full
+    );
+    for worker in &status.workers {
+        let _ = writeln!(
+            text,
+            "worker {:<5} received {}, sent {}, passed to the kernel {}, {} batches",
+            worker.worker, worker.received, worker.transmitted, worker.passed, worker.batches
+        );
+        for (reason, count) in &worker.dropped {
+            let meaning = DropReason::ALL.iter().find(|known| known.name() == *reason).map_or("", |r| r.meaning());
+            let _ = writeln!(text, "  dropped    {count} {reason}:{meaning}");
+        }
+        if worker.requests_lost > 0 {
+            let _ = writeln!(text, "  requests   {} lost, their queue was full", worker.requests_lost);
+        }
+    }
+    text
+}
+
+/// Executes a command of `lvx` that concerns the running director: `sysctl [-a] [NAME[=VALUE]…]`,
+/// `status [--json]`.
+///
+/// # Errors
+/// A sentence when the words are not such a command.
+pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: Instant) -> Result<Output, String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["status"] => Ok(done(page(&Status::of(control, shared, now)))),
+        ["status", "--json"] => {
+            let json = serde_json::to_string(&Status::of(control, shared, now)).map_err(|error| error.to_string())?;
+            Ok(done(json + "\n"))
+        }
+        ["sysctl", "-a"] => Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect())),
+        ["sysctl", rest @ ..] if !rest.is_empty() => Ok(sysctl(rest, shared)),
+        _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
+    }
+}
+
+fn done(stdout: String) -> Output {
+    Output { exit: 0, stdout, stderr: String::new() }
+}
+
+fn sysctl(words: &[&str], shared: &Shared) -> Output {
+    let mut output = done(String::new());
+    for word in words {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (*word, None),
+        };
+        let result = match value {
+            Some(value) => shared.sysctls.write(name, value).and_then(|_| shared.sysctls.read(name)),
+            None => shared.sysctls.read(name),
+        };
+        let full = full_name(name);
+        match result {
+            Ok(value) => output.stdout.push_str(&format!("{full} = {value}\n")),
+            Err(error) => {
+                output.exit = 1;
+                output.stderr.push_str(&format!("lvx: {full}: {error}\n"));
+            }
+        }
+    }
+    output
+}
+
+fn full_name(name: &str) -> String {
+    use crate::service::sysctl::PREFIX;
+    let dotted = name.replace('/', ".");
+    if dotted.starts_with(PREFIX) { dotted } else { format!("{PREFIX}{dotted}") }
+}

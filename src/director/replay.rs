@@ -1,0 +1,210 @@
+//! A director offline: the network from a file, the packets' own clock, commands as in a shell.
+
+use std::fmt;
+
+use crate::base::{Duration, Instant, InterfaceId};
+use crate::command::names::FileNames;
+use crate::command::program::{self, Executor, Output};
+use crate::command::{Reply, Request};
+use crate::conn::TableConfig;
+use crate::control::{proc_files, status};
+use crate::director::Director;
+use crate::forward::Verdict;
+use crate::port::memory::{MemoryPort, MemoryPortSize};
+use crate::route::Database;
+use crate::route::net_file::{self, NetLine};
+
+/// Connections of each family that a replay can hold.
+const CONNECTIONS_MAX: u32 = 1 << 17;
+/// `conn_tab_bits` of a replay: the kernel's default.
+const TABLE_BITS: u8 = 12;
+/// Octets of a chunk: the largest IPv4 packet, its link header and headroom.
+const CHUNK_OCTETS: u32 = 1 << 17;
+const CHUNKS: u32 = 128;
+/// Everything that chance decides in a replay follows from this: same input, same output.
+const SEED: u64 = 1;
+
+/// A director offline.
+pub struct Replay {
+    director: Director,
+    database: Database,
+    interfaces: Vec<String>,
+    names: FileNames,
+}
+
+/// What is wrong with a replay's input.
+#[derive(Debug)]
+pub enum ReplayError {
+    /// A line of the net file.
+    Net(net_file::NetFileError),
+    /// An interface that the net file does not name.
+    Interface(String),
+    /// Something else, in words.
+    Other(String),
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplayError::Net(error) => write!(f, "net file: {error}"),
+            ReplayError::Interface(name) => write!(f, "no interface `{name}' in the net file"),
+            ReplayError::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+impl From<net_file::NetFileError> for ReplayError {
+    fn from(error: net_file::NetFileError) -> Self {
+        ReplayError::Net(error)
+    }
+}
+
+/// A frame that left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Name of the interface.
+    pub interface: String,
+    /// The frame.
+    pub frame: Vec<u8>,
+}
+
+impl Replay {
+    /// A director in the network of `net` (see [`net_file`]); `names` answers for host and service names.
+    ///
+    /// # Errors
+    /// The first line of `net` that is not understood.
+    pub fn new(net: &str, names: FileNames) -> Result<Self, ReplayError> {
+        let lines = net_file::parse(net)?;
+        let mut interfaces: Vec<String> = Vec::new();
+        for line in &lines {
+            if let NetLine::Link { name, .. } = line
+                && !interfaces.contains(name)
+            {
+                interfaces.push(name.clone());
+            }
+        }
+        let mut database = Database::new(&interfaces);
+        for line in &lines {
+            database.apply(line)?;
+        }
+        let table = TableConfig { connections_max: CONNECTIONS_MAX, bucket_bits: TABLE_BITS };
+        let port = MemoryPort::new(MemoryPortSize { chunk_octets: CHUNK_OCTETS, chunks: CHUNKS });
+        let director = Director::new(table, 1 << TABLE_BITS, port, database.snapshot(), SEED);
+        Ok(Self { director, database, interfaces, names })
+    }
+
+    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `cat /proc/net/ip_vs…`.
+    pub fn command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, ReplayError> {
+        let Some(first) = words.first() else { return Err(ReplayError::Other("an empty command".into())) };
+        match first.rsplit('/').next().unwrap_or_default() {
+            "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore" | "lvxadm" => {
+                Ok(program::run(words, stdin, &self.names, &mut Rules(&mut self.director)))
+            }
+            "lvx" => {
+                let shared = self.director.shared();
+                let answer = status::lvx_command(&words[1..], self.director.control(), shared, self.director.now());
+                answer.map_err(ReplayError::Other)
+            }
+            "cat" => self.cat(&words[1..]),
+            "modprobe" => Ok(Output { exit: 0, stdout: String::new(), stderr: String::new() }),
+            other => Err(ReplayError::Other(format!("unknown command `{other}'"))),
+        }
+    }
+
+    fn cat(&self, paths: &[String]) -> Result<Output, ReplayError> {
+        let mut stdout = String::new();
+        for path in paths {
+            let name = path.strip_prefix("/proc/net/").unwrap_or(path);
+            let text = proc_files::read(self.director.control(), name, self.director.now())
+                .ok_or_else(|| ReplayError::Other(format!("unknown file `{path}'")))?;
+            stdout.push_str(&text);
+        }
+        Ok(Output { exit: 0, stdout, stderr: String::new() })
+    }
+
+    /// Sets a knob. Names outside `net.ipv4.vs` are the host's and change nothing here.
+    ///
+    /// # Errors
+    /// The kernel's words for a value it refuses.
+    pub fn set_sysctl(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let ours = name.replace('/', ".").starts_with(crate::service::sysctl::PREFIX);
+        if ours {
+            self.director.shared().sysctls.write(name, value).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Changes the network by one line of a net file.
+    ///
+    /// # Errors
+    /// When the line is not understood.
+    pub fn change_net(&mut self, line: &str) -> Result<(), ReplayError> {
+        let Some(line) = net_file::parse_line(line)? else { return Ok(()) };
+        if let NetLine::Sysctl { name, value } = &line {
+            return self.set_sysctl(name, value).map_err(ReplayError::Other);
+        }
+        self.database.apply(&line)?;
+        self.director.set_routes(self.database.snapshot());
+        Ok(())
+    }
+
+    /// Takes a frame from `interface` to its verdict and returns what left because of it.
+    ///
+    /// # Errors
+    /// When there is no such interface or the frame is too large.
+    pub fn receive(&mut self, interface: &str, frame: &[u8]) -> Result<(Verdict, Vec<Sent>), ReplayError> {
+        let id = self.interface(interface)?;
+        let verdict = self
+            .director
+            .receive(id, frame)
+            .ok_or_else(|| ReplayError::Other(format!("a frame of {} octets is too large", frame.len())))?;
+        Ok((verdict, self.take_sent()))
+    }
+
+    /// Lets time pass; returns what left meanwhile.
+    pub fn advance(&mut self, duration: Duration) -> Vec<Sent> {
+        self.advance_to(self.director.now() + duration)
+    }
+
+    /// Lets time pass up to `until`.
+    pub fn advance_to(&mut self, until: Instant) -> Vec<Sent> {
+        self.director.advance(until);
+        self.take_sent()
+    }
+
+    /// Current time.
+    pub fn now(&self) -> Instant {
+        self.director.now()
+    }
+
+    /// Names of the director's interfaces.
+    pub fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+
+    fn interface(&self, name: &str) -> Result<InterfaceId, ReplayError> {
+        let position = self.interfaces.iter().position(|known| known == name);
+        let position = position.ok_or_else(|| ReplayError::Interface(name.to_owned()))?;
+        Ok(InterfaceId(position as u16))
+    }
+
+    fn take_sent(&mut self) -> Vec<Sent> {
+        let sent = self.director.take_transmitted();
+        let named = |(id, frame): (InterfaceId, Vec<u8>)| Sent {
+            interface: self.interfaces.get(usize::from(id.0)).cloned().unwrap_or_default(),
+            frame,
+        };
+        sent.into_iter().map(named).collect()
+    }
+}
+
+/// The director as the kernel's side of ipvsadm.
+struct Rules<'a>(&'a mut Director);
+
+impl Executor for Rules<'_> {
+    fn execute(&mut self, request: Request) -> Reply {
+        self.0.execute(request)
+    }
+}

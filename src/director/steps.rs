@@ -1,0 +1,114 @@
+//! The steps of `lvx replay --steps`: one JSON object a line in, one a line out.
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Duration;
+use crate::director::replay::{Replay, ReplayError, Sent};
+
+/// Octets of one line; the longest step is a restore file as standard input.
+pub const STEP_OCTETS_MAX: usize = 64 << 20;
+
+/// One line in.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    cmd: Option<Vec<String>>,
+    stdin: Option<String>,
+    #[serde(rename = "in")]
+    interface: Option<String>,
+    hex: Option<String>,
+    advance: Option<f64>,
+    sysctl: Option<(String, String)>,
+    net: Option<String>,
+    sync: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OutFrame {
+    dev: String,
+    hex: String,
+}
+
+/// One line out.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Command { exit: i32, stdout: String, stderr: String },
+    Packet { verdict: String, out: Vec<OutFrame> },
+    Out { out: Vec<OutFrame> },
+    Exit { exit: i32 },
+    Error { error: String },
+}
+
+/// Runs steps until the input ends; each answer is flushed.
+///
+/// # Errors
+/// When input or output fails; a step that is not understood is answered with `{"error": …}`.
+pub fn run(replay: &mut Replay, mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if io::Read::take(&mut input, STEP_OCTETS_MAX as u64).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_str::<Step>(&line) {
+            Ok(step) => run_step(replay, step).unwrap_or_else(|error| Answer::Error { error: error.to_string() }),
+            Err(error) => Answer::Error { error: format!("not a step: {error}") },
+        };
+        serde_json::to_writer(&mut output, &answer)?;
+        output.write_all(b"\n")?;
+        output.flush()?;
+    }
+}
+
+fn run_step(replay: &mut Replay, step: Step) -> Result<Answer, ReplayError> {
+    match step {
+        Step { cmd: Some(words), stdin, .. } => {
+            let output = replay.command(&words, stdin.as_deref())?;
+            Ok(Answer::Command { exit: output.exit, stdout: output.stdout, stderr: output.stderr })
+        }
+        Step { interface: Some(interface), hex: Some(hex), .. } => {
+            let frame = from_hex(&hex).ok_or_else(|| ReplayError::Other("hex is not hexadecimal".into()))?;
+            let (verdict, sent) = replay.receive(&interface, &frame)?;
+            Ok(Answer::Packet { verdict: verdict.to_string(), out: out_frames(sent) })
+        }
+        Step { advance: Some(seconds), .. } => {
+            let duration = Duration::try_from_secs_f64(seconds)
+                .map_err(|_| ReplayError::Other(format!("{seconds} is no number of seconds")))?;
+            Ok(Answer::Out { out: out_frames(replay.advance(duration)) })
+        }
+        Step { sysctl: Some((name, value)), .. } => {
+            let exit = if replay.set_sysctl(&name, &value).is_ok() { 0 } else { 255 };
+            Ok(Answer::Exit { exit })
+        }
+        Step { net: Some(line), .. } => {
+            replay.change_net(&line)?;
+            Ok(Answer::Exit { exit: 0 })
+        }
+        Step { sync: Some(_), .. } => Err(ReplayError::Other("connection synchronisation is not supported yet".into())),
+        _ => Err(ReplayError::Other("a step needs cmd, in and hex, advance, sysctl, net or sync".into())),
+    }
+}
+
+fn out_frames(sent: Vec<Sent>) -> Vec<OutFrame> {
+    sent.into_iter().map(|sent| OutFrame { dev: sent.interface, hex: to_hex(&sent.frame) }).collect()
+}
+
+fn to_hex(octets: &[u8]) -> String {
+    octets.iter().flat_map(|octet| [octet >> 4, octet & 0xf]).map(|n| char::from_digit(n.into(), 16).unwrap_or('?')).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! The third stage: which connection a packet belongs to, what that does to it, and where it therefore goes.
+
+use crate::base::{Endpoint, Instant};
+use crate::conn::{Direction, Event, Flags, Found, Inserted, Key, tcp};
+use crate::forward::parse::Packet;
+use crate::forward::pipeline::Forwarder;
+use crate::forward::verdict::{DropReason, Verdict};
+use crate::service::sysctl::Knob;
+use crate::service::{DestinationId, Method, Protocol};
+
+const SYN: u8 = 0x02;
+const DEFENCE_ACTIVE: i64 = 2;
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decision {
+    /// Nothing but this.
+    Verdict(Verdict),
+    /// Forward it to a real server.
+    ToServer {
+        destination: DestinationId,
+        method: Method,
+        /// Where masquerading sends it.
+        server: Endpoint,
+    },
+    /// Send it to the client with this source.
+    ToClient { service: Endpoint },
+    /// Answer with an ICMP error and drop it.
+    Answer(Answer),
+}
+
+/// The ICMP errors that a director sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// No real server is available: port unreachable.
+    PortUnreachable,
+    /// No route to the real server: host unreachable.
+    HostUnreachable,
+    /// TTL or hop limit ran out.
+    TimeExceeded,
+    /// Fragmentation needed and DF set, or packet too big, with the MTU.
+    TooBig(u16),
+}
+
+impl Answer {
+    /// Under which reason the packet that is answered counts as dropped.
+    pub(super) const fn reason(self) -> DropReason {
+        match self {
+            Answer::PortUnreachable => DropReason::NoServer,
+            Answer::HostUnreachable => DropReason::NoRoute,
+            Answer::TimeExceeded => DropReason::TimeExceeded,
+            Answer::TooBig(_) => DropReason::TooBig,
+        }
+    }
+}
+
+impl Packet {
+    #[inline]
+    fn event(&self) -> Event {
+        match self.protocol {
+            Protocol::Tcp => Event::Tcp(self.tcp_event),
+            Protocol::Udp | Protocol::Sctp => Event::Udp,
+        }
+    }
+
+    /// A TCP segment that opens a connection, or says so.
+    fn is_opening(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.tcp_flags & SYN != 0
+    }
+}
+
+impl Forwarder {
+    /// Decides on a packet addressed to the director (`ip_vs_in_hook`).
+    #[inline]
+    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant) -> Decision {
+        let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
+        let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
+            return self.open(packet, hash, &key, now);
+        };
+        if packet.is_opening() && self.is_to_be_rescheduled(&found) {
+            found.expire_now();
+            return self.open(packet, hash, &key, now);
+        }
+        let destination = found.entry().destination();
+        if destination != DestinationId::NONE && !self.shared.destinations.get(destination).is_available() {
+            if !self.shared.sysctls.is_on(Knob::ExpireNodestConn) {
+                return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
+            }
+            found.expire_now();
+            return self.open(packet, hash, &key, now);
+        }
+        self.follow(found, packet)
+    }
+
+    /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
+    #[inline]
+    pub(super) fn decide_outbound(&self, packet: &Packet, hash: u64, mtu: u32, now: Instant) -> Decision {
+        let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
+        // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
+        let is_hosts = packet.ttl <= 1 || packet.dont_fragment && u32::from(packet.length) > mtu;
+        if is_hosts {
+            return Decision::Verdict(Verdict::Pass);
+        }
+        let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
+            return Decision::Verdict(Verdict::Pass);
+        };
+        found.advance(Direction::Outbound, packet.event(), self.secure_tcp());
+        found.restart();
+        let entry = found.entry();
+        let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());
+        drop(found);
+        if destination != DestinationId::NONE && self.shared.destinations.get(destination).is_available() {
+            let counters = self.counters().destination(destination);
+            counters.out_packets.add(1);
+            counters.out_octets.add(u64::from(packet.length));
+        }
+        match method {
+            Method::Masquerading => Decision::ToClient { service },
+            _ => Decision::Verdict(Verdict::Pass),
+        }
+    }
+
+    /// Takes a packet of a known connection on its way, and lets the connection go.
+    #[inline]
+    pub(super) fn follow(&self, found: Found<'_>, packet: &Packet) -> Decision {
+        found.advance(Direction::Inbound, packet.event(), self.secure_tcp());
+        found.count_in();
+        found.restart();
+        let entry = found.entry();
+        let (destination, method) = (entry.destination(), entry.flags().method());
+        let server = match method {
+            Method::Masquerading => entry.destination_endpoint(),
+            _ => packet.destination,
+        };
+        drop(found);
+        if destination != DestinationId::NONE {
+            let counters = self.counters().destination(destination);
+            counters.in_packets.add(1);
+            counters.in_octets.add(u64::from(packet.length));
+        }
+        Decision::ToServer { destination, method, server }
+    }
+
+    /// Puts a new connection into the table and takes its first packet on its way.
+    pub(super) fn insert(&self, new: &crate::conn::New, packet: &Packet, hash: u64, now: Instant) -> Decision {
+        match self.shared.connections.insert(hash, new, now) {
+            Inserted::New(found) => {
+                if new.destination_id != DestinationId::NONE {
+                    self.counters().destination(new.destination_id).connections.add(1);
+                }
+                self.follow(found, packet)
+            }
+            Inserted::Existing(found) => {
+                self.shared.connections.release_controller(new.controller);
+                self.follow(found, packet)
+            }
+            Inserted::Full => {
+                self.shared.connections.release_controller(new.controller);
+                Decision::Verdict(Verdict::Drop(DropReason::TableFull))
+            }
+        }
+    }
+
+    /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).
+    fn is_to_be_rescheduled(&self, found: &Found<'_>) -> bool {
+        let entry = found.entry();
+        let sysctls = &self.shared.sysctls;
+        let destination = entry.destination();
+        if sysctls.is_on(Knob::ExpireNodestConn)
+            && destination != DestinationId::NONE
+            && self.shared.destinations.get(destination).weight() == 0
+        {
+            return true;
+        }
+        let mode = sysctls.get(Knob::ConnReuseMode);
+        if mode == 0 || !entry.controller().is_none() {
+            return false;
+        }
+        match entry.state() {
+            tcp::TIME_WAIT | tcp::CLOSE => true,
+            tcp::FIN_WAIT => mode & 2 != 0 && entry.flags().has(Flags::NO_OUTPUT),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn secure_tcp(&self) -> bool {
+        self.shared.sysctls.get(Knob::SecureTcp) >= DEFENCE_ACTIVE
+    }
+}

@@ -1,0 +1,106 @@
+//! Masquerading: new addresses and ports in place, checksums by difference.
+//!
+//! Source: `ip_vs_nat_xmit` and `tcp_dnat_handler`, `udp_snat_handler` of Linux 6.1; RFC 1624 for the arithmetic.
+
+use crate::base::{Endpoint, Family};
+use crate::forward::parse::Packet;
+use crate::service::Protocol;
+use crate::wire::checksum::{self, Update};
+
+/// Which side of a packet is rewritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    /// The destination: towards the real server.
+    Destination,
+    /// The source: towards the client.
+    Source,
+}
+
+const V4_CHECKSUM: usize = 10;
+const V4_SOURCE: usize = 12;
+const V6_SOURCE: usize = 8;
+
+/// Offset of the checksum within a transport header.
+const fn checksum_offset(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => 16,
+        Protocol::Udp => 6,
+        Protocol::Sctp => 8,
+    }
+}
+
+/// Computes a transport checksum that the sender left to its hardware, as local senders over veth and virtio do.
+#[cold]
+pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
+    let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
+    let segment = &mut frame[transport..network + usize::from(packet.length)];
+    let at = checksum_offset(packet.protocol);
+    segment[at..at + 2].fill(0);
+    let (source, destination) = (packet.source.address, packet.destination.address);
+    let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), segment.len() as u32);
+    let sum = pseudo.add_bytes(segment).checksum();
+    let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
+    segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Lowers TTL or hop limit by one.
+#[inline]
+pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
+    let network = usize::from(packet.network);
+    match packet.family() {
+        Family::V4 => {
+            let header = &mut frame[network..network + 20];
+            let old = u16::from_be_bytes([header[8], header[9]]);
+            let new = old - 0x0100;
+            header[8] = (new >> 8) as u8;
+            let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
+            let sum = Update::new(sum).remove_u16(old).add_u16(new).finish();
+            header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        Family::V6 => frame[network + 7] -= 1,
+    }
+}
+
+/// Puts `new` in place of the packet's source or destination and mends the checksums.
+#[inline]
+pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoint) {
+    let old = match side {
+        Side::Destination => packet.destination,
+        Side::Source => packet.source,
+    };
+    let network = usize::from(packet.network);
+    let transport = usize::from(packet.transport);
+    let port_at = transport + if side == Side::Destination { 2 } else { 0 };
+    match packet.family() {
+        Family::V4 => {
+            let (old_address, new_address) = (old.address.low_u32(), new.address.low_u32());
+            let at = network + V4_SOURCE + if side == Side::Destination { 4 } else { 0 };
+            frame[at..at + 4].copy_from_slice(&new_address.to_be_bytes());
+            let sum_at = network + V4_CHECKSUM;
+            let sum = u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]);
+            let sum = Update::new(sum).remove_u32(old_address).add_u32(new_address).finish();
+            frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        Family::V6 => {
+            let at = network + V6_SOURCE + if side == Side::Destination { 16 } else { 0 };
+            frame[at..at + 16].copy_from_slice(&new.address.0.to_be_bytes());
+        }
+    }
+    frame[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
+
+    let sum_at = transport + checksum_offset(packet.protocol);
+    let sum = u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]);
+    if packet.protocol == Protocol::Udp && sum == 0 {
+        // A datagram without a checksum leaves with one, as from the kernel.
+        let rewritten = match side {
+            Side::Destination => Packet { destination: new, ..*packet },
+            Side::Source => Packet { source: new, ..*packet },
+        };
+        complete_checksum(frame, &rewritten);
+        return;
+    }
+    let update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
+    let sum = update.remove_address(old.address).add_address(new.address).finish();
+    let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
+    frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+}

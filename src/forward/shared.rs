@@ -1,0 +1,99 @@
+//! What all workers and control share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::base::{Address, InterfaceId, Published, Rng};
+use crate::conn::{Table, TableConfig};
+use crate::forward::counters::WorkerCounters;
+use crate::route::Routes;
+use crate::service::sysctl::Sysctls;
+use crate::service::{Destinations, Services};
+
+/// Neighbour requests that may wait for control; more are counted and lost (the next packet asks again).
+pub const NEIGHBOUR_REQUESTS_MAX: usize = 256;
+
+/// A worker wants a link address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NeighbourRequest {
+    /// The interface of the next hop.
+    pub interface: InterfaceId,
+    /// The next hop.
+    pub address: Address,
+}
+
+/// A worker's part of the handshake after a change.
+pub struct WorkerSlot {
+    /// Its counters.
+    pub counters: WorkerCounters,
+    adopted: AtomicU64,
+}
+
+/// What a sleeping worker reports as adopted: it looks for news before it touches its next packet.
+const ASLEEP: u64 = u64::MAX;
+
+/// Snapshots, tables and counters, shared by control and all workers.
+pub struct Shared {
+    /// Virtual services.
+    pub services: Published<Services>,
+    /// Routes and neighbours.
+    pub routes: Published<Routes>,
+    /// Destinations.
+    pub destinations: Arc<Destinations>,
+    /// Connections.
+    pub connections: Table,
+    /// Knobs.
+    pub sysctls: Sysctls,
+    /// Link addresses that workers want.
+    pub neighbour_requests: ArrayQueue<NeighbourRequest>,
+    /// One slot a worker.
+    pub workers: Box<[WorkerSlot]>,
+    change: AtomicU64,
+}
+
+impl Shared {
+    /// Empty tables for `workers` workers.
+    pub fn new(workers: usize, table: TableConfig, routes: Routes, rng: &mut Rng) -> Self {
+        let destinations = Arc::new(Destinations::default());
+        let slot = || WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) };
+        Self {
+            services: Published::new(Services::default()),
+            routes: Published::new(routes),
+            connections: Table::new(table, Arc::clone(&destinations), rng),
+            destinations,
+            sysctls: Sysctls::default(),
+            neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
+            workers: (0..workers).map(|_| slot()).collect(),
+            change: AtomicU64::new(1),
+        }
+    }
+
+    /// Says that something which workers read has changed; returns the number to wait for with
+    /// [`Shared::all_adopted`].
+    pub fn changed(&self) -> u64 {
+        self.change.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// True when no worker can still be at work on a packet under rules older than `change`.
+    pub fn all_adopted(&self, change: u64) -> bool {
+        self.workers.iter().all(|worker| worker.adopted.load(Ordering::SeqCst) >= change)
+    }
+
+    /// A worker begins a batch: everything published before this change number is what it reads from here on.
+    /// Called before the snapshots are refreshed.
+    #[inline]
+    pub fn adopt(&self, worker: usize) -> u64 {
+        let change = self.change.load(Ordering::SeqCst);
+        if self.workers[worker].adopted.load(Ordering::Relaxed) != change {
+            self.workers[worker].adopted.store(change, Ordering::SeqCst);
+        }
+        change
+    }
+
+    /// A worker is about to wait for packets, with none in hand.
+    pub fn sleep(&self, worker: usize) {
+        self.workers[worker].adopted.store(ASLEEP, Ordering::SeqCst);
+    }
+}

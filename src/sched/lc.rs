@@ -1,0 +1,61 @@
+//! `lc`, least connections: the usable destination with the smallest overhead, whatever its weight
+//! (`net/netfilter/ipvs/ip_vs_lc.c`).
+
+use crate::sched::overhead;
+use crate::service::scheduler::List;
+use crate::service::{DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct LeastConnections;
+
+impl Scheduler for LeastConnections {
+    fn name(&self) -> &'static str {
+        "lc"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        let usable = list.iter().filter(|(_, destination)| destination.is_usable());
+        // Of equals the first.
+        usable.min_by_key(|(_, destination)| overhead(destination)).map(|(id, _)| id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        for weights in [[1, 1, 1], [1, 2, 4]] {
+            Bench::new("lc", &weights).expect("3 2 1 3 2 1 3");
+            Bench::new("lc", &weights).udp().expect("3 2 1 3 2 1 3");
+        }
+        Bench::new("lc", &[1, 0, 1]).expect("3 1 3 1");
+        Bench::new("lc", &[0]).expect("none");
+        Bench::new("lc", &[]).expect("none");
+    }
+
+    /// An active connection costs as much as 256 inactive ones; ties go to the one nearer the head.
+    #[test]
+    fn active_and_inactive() {
+        for (inactive, expected) in [(255, "1"), (256, "2"), (257, "2")] {
+            let mut bench = Bench::new("lc", &[1, 1]);
+            bench.connect(2, 1, 0);
+            bench.connect(1, 0, inactive);
+            bench.expect(expected);
+        }
+        let mut bench = Bench::new("lc", &[1, 1]);
+        bench.connect(1, 1, 0);
+        bench.connect(2, 0, 256);
+        bench.expect("2");
+    }
+
+    #[test]
+    fn the_overloaded_are_passed_over() {
+        let mut bench = Bench::new("lc", &[1, 1]);
+        bench.edit_thresholds(2, 1, 1, 0);
+        bench.expect("2 1 1 1");
+        bench.disconnect(2, 1);
+        bench.expect("2 1");
+    }
+}

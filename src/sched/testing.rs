@@ -1,0 +1,144 @@
+//! Sequences in a line: a service whose destinations are numbered in the order of adding, as the tables of the
+//! specification print them.
+
+use crate::base::{Address, Duration, Endpoint, Instant};
+use crate::sched::by_name;
+use crate::service::{
+    DestinationId, Destinations, Flow, Method, Protocol, Scheduler, SchedulerFlags, Scheduling, ServiceId, Tunnel,
+};
+
+/// What becomes of a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Becomes {
+    /// TCP: active.
+    Active,
+    /// UDP: inactive.
+    Inactive,
+}
+
+/// A service under one scheduler. Destination `n` has the address 10.2.0.n and the number `n`.
+pub struct Bench {
+    table: Destinations,
+    pub scheduling: Scheduling,
+    becomes: Becomes,
+    last: u32,
+    pub now: Instant,
+}
+
+impl Bench {
+    /// Destinations 1, 2, ... with these weights, added one by one.
+    pub fn new(scheduler: &str, weights: &[i32]) -> Self {
+        Self::with_scheduler(by_name(scheduler).unwrap(), SchedulerFlags(0), weights)
+    }
+
+    /// The same with flags.
+    #[allow(dead_code, reason = "for schedulers that have flags")]
+    pub fn with_flags(scheduler: &str, flags: u8, weights: &[i32]) -> Self {
+        Self::with_scheduler(by_name(scheduler).unwrap(), SchedulerFlags(flags), weights)
+    }
+
+    /// The same with a scheduler at hand.
+    pub fn with_scheduler(scheduler: Box<dyn Scheduler>, flags: SchedulerFlags, weights: &[i32]) -> Self {
+        let table = Destinations::default();
+        let scheduling = Scheduling::new(Some(scheduler), flags, &table);
+        let mut bench = Self { table, scheduling, becomes: Becomes::Active, last: 0, now: Instant::default() };
+        for &weight in weights {
+            bench.add(weight);
+        }
+        bench
+    }
+
+    /// Connections become inactive, as those of UDP.
+    pub fn udp(mut self) -> Self {
+        self.becomes = Becomes::Inactive;
+        self
+    }
+
+    /// Time passes.
+    #[allow(dead_code, reason = "for schedulers that forget")]
+    pub fn wait(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    /// Adds the next destination.
+    pub fn add(&mut self, weight: i32) {
+        self.last += 1;
+        let id = DestinationId(self.last);
+        let destination = self.table.make(id);
+        destination.assign(ServiceId(1), Endpoint::new(Address::v4(0x0a02_0000 + self.last), 80));
+        destination.configure(Method::Masquerading, Tunnel::Ipip, weight, 0, 0);
+        destination.set_available(ServiceId(1), true);
+        self.scheduling.add(&self.table, id);
+    }
+
+    /// Edits destination `n`.
+    pub fn edit(&mut self, n: u32, weight: i32) {
+        let (upper, lower) = self.table.get(DestinationId(n)).thresholds();
+        self.edit_thresholds(n, weight, upper, lower);
+    }
+
+    /// Edits destination `n` with its thresholds.
+    pub fn edit_thresholds(&mut self, n: u32, weight: i32, upper: u32, lower: u32) {
+        let destination = self.table.get(DestinationId(n));
+        destination.configure(Method::Masquerading, Tunnel::Ipip, weight, upper, lower);
+        self.scheduling.edit(&self.table, DestinationId(n));
+    }
+
+    /// Deletes destination `n`.
+    pub fn delete(&mut self, n: u32) {
+        self.table.get(DestinationId(n)).set_available(ServiceId(1), false);
+        assert!(self.scheduling.remove(&self.table, DestinationId(n)), "{n} is in the list");
+    }
+
+    /// Gives destination `n` connections.
+    pub fn connect(&mut self, n: u32, active: u32, inactive: u32) {
+        let destination = self.table.get(DestinationId(n));
+        for number in 0..active + inactive {
+            destination.bind(false);
+            if number < active {
+                destination.count_active(true);
+            }
+        }
+    }
+
+    /// Ends connections of destination `n`.
+    pub fn disconnect(&mut self, n: u32, count: u32) {
+        let inactive = self.becomes == Becomes::Inactive;
+        (0..count).for_each(|_| self.table.get(DestinationId(n)).unbind(false, inactive));
+    }
+
+    /// A new connection from `source`:`port` to `destination`; the chosen destination gets it.
+    pub fn pick_for(&mut self, source: Address, source_port: u16, destination: Address) -> Option<u32> {
+        let flow = Flow {
+            source,
+            source_port,
+            destination,
+            destination_port: 80,
+            protocol: Some(Protocol::Tcp),
+            now: self.now,
+        };
+        let id = self.scheduling.pick(&self.table, &flow)?;
+        let destination = self.table.get(id);
+        destination.bind(false);
+        if self.becomes == Becomes::Active {
+            destination.count_active(true);
+        }
+        Some(id.0)
+    }
+
+    /// A new connection from a fixed client to a fixed virtual address.
+    pub fn pick(&mut self) -> Option<u32> {
+        self.pick_for(Address::v4(0x0a01_0001), 1025, Address::v4(0x0a09_0001))
+    }
+
+    /// The destinations of the next `count` connections: `3 2 1 none`.
+    pub fn picks(&mut self, count: usize) -> String {
+        let names = (0..count).map(|_| self.pick().map_or("none".into(), |n| n.to_string()));
+        names.collect::<Vec<String>>().join(" ")
+    }
+
+    /// Checks that the next connections get these destinations.
+    pub fn expect(&mut self, sequence: &str) {
+        assert_eq!(self.picks(sequence.split_whitespace().count()), sequence);
+    }
+}

@@ -1,0 +1,69 @@
+//! `wlc`, weighted least connections: the usable destination with the smallest overhead for its weight
+//! (`net/netfilter/ipvs/ip_vs_wlc.c`).
+
+use crate::sched::{least_by_weight, overhead};
+use crate::service::scheduler::List;
+use crate::service::{DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct WeightedLeastConnections;
+
+impl Scheduler for WeightedLeastConnections {
+    fn name(&self) -> &'static str {
+        "wlc"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        least(list)
+    }
+}
+
+/// The choice among all of a list, which `lblc` and `lblcr` make too.
+pub(super) fn least(list: List<'_>) -> Option<DestinationId> {
+    // The kernel takes the overhead as a signed number here.
+    least_by_weight(list.iter(), |destination| overhead(destination).cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        Bench::new("wlc", &[1, 1, 1]).expect("3 2 1 3 2 1 3");
+        Bench::new("wlc", &[1, 2, 4]).expect("3 2 1 3 3 2 3 3 2 1 3 3 2 3");
+        Bench::new("wlc", &[1, 2, 4]).udp().expect("3 2 1 3 3 2 3 3 2 1 3 3 2 3");
+        Bench::new("wlc", &[1, 0]).expect("1 1 1");
+        Bench::new("wlc", &[0, 0]).expect("none");
+        Bench::new("wlc", &[]).expect("none");
+    }
+
+    #[test]
+    fn active_and_inactive() {
+        // 256 = 256: the one nearer the head.
+        for head in [1, 2] {
+            let mut bench = Bench::new("wlc", &[1, 1]);
+            bench.connect(head, 1, 0);
+            bench.connect(3 - head, 0, 256);
+            bench.expect("2");
+        }
+        // 522 at weight 3 against 256 at weight 1: the heavy one, wherever it stands.
+        for heavy in [1, 2] {
+            let mut weights = [1, 1];
+            weights[heavy - 1] = 3;
+            let mut bench = Bench::new("wlc", &weights);
+            bench.connect(heavy as u32, 2, 10);
+            bench.connect(3 - heavy as u32, 1, 0);
+            bench.expect(&heavy.to_string());
+        }
+    }
+
+    #[test]
+    fn the_overloaded_are_passed_over() {
+        let mut bench = Bench::new("wlc", &[1, 8]);
+        bench.edit_thresholds(2, 8, 2, 0);
+        bench.expect("2 1 2 1 1");
+        bench.disconnect(2, 1);
+        bench.expect("2 1");
+    }
+}
