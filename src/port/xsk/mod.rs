@@ -223,7 +223,7 @@ impl XskPort {
     }
 
     /// Waits until a frame arrives, [`Waker::wake`] is called or the time is over. Frames that wait to be sent
-    /// shorten it to a millisecond.
+    /// shorten it to a millisecond; [`Port::flush`] offers them again.
     pub fn wait(&mut self, timeout: Duration) {
         let waiting = self.sockets.iter_mut().any(|socket| socket.rings.transmit.outstanding() > 0);
         let timeout = if waiting { timeout.min(RETRY_WAIT) } else { timeout };
@@ -309,6 +309,7 @@ impl Port for XskPort {
             if ready == 0 {
                 continue;
             }
+            socket.rings.receive.prefetch(ready as u32);
             let mut continued = false;
             for _ in 0..ready {
                 let received = socket.rings.receive.take();
