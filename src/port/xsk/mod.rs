@@ -1,6 +1,6 @@
 //! A port on AF_XDP sockets: one worker's queues on all interfaces, over one memory.
 //!
-//! xsk-rs makes the memory and the sockets and binds them; the rings are then worked on by our own code ([`ring`]),
+//! xsk-rs makes the memory and the sockets and binds them; the rings are then worked on by our own code (`ring`),
 //! because a director moves a frame's start to push a tunnel header, and because that is twice as fast. A frame that
 //! came in by one interface leaves by another without being copied: all sockets share the memory. Each worker has its
 //! own port, so nothing here is shared between workers.
