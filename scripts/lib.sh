@@ -61,28 +61,35 @@ install_missing() {
 }
 
 # What `cargo build` needs beside Rust.
+# shellcheck disable=SC2034 # used where this is sourced
 BUILD_PACKAGES=(gcc=gcc make=make pkg-config=pkg-config m4=m4 clang=clang libc6-dev libelf-dev zlib1g-dev libbpf-dev)
 # What the lab needs.
+# shellcheck disable=SC2034
 LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/python3=python3)
 # What the tests in network namespaces need beside the lab.
-TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux ping=iputils-ping)
+# shellcheck disable=SC2034
+TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux ping=iputils-ping
+    shellcheck=shellcheck)
 
-# Under sudo, cargo is most often the calling person's, and so should be what it builds.
+# The person behind sudo: Rust is most often theirs, and so should be what it builds.
+if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" -eq 0 ]; then
+    builder=$SUDO_USER
+    builder_home=$(getent passwd "$builder" | cut -d: -f6)
+else
+    builder=
+    builder_home=${HOME:-/root}
+fi
+
 find_cargo() {
-    local home
-    if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
-        home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
-    else
-        home=${HOME:-/root}
-    fi
-    have cargo || PATH=$home/.cargo/bin:$PATH
-    have cargo || die "Rust is missing. Install it from https://rustup.rs (or your distribution's rustup package), then run this again."
+    have cargo || PATH=$PATH:$builder_home/.cargo/bin
+    have cargo || die "Rust is missing. Install it as https://rustup.rs says (Debian 13, Ubuntu 24.04: apt install rustup," \
+        "then rustup default stable), and run this again."
 }
 
 # cargo, as the person behind sudo where there is one.
 run_cargo() {
-    if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" -eq 0 ]; then
-        runuser -u "$SUDO_USER" -- env PATH="$PATH" cargo "$@"
+    if [ -n "$builder" ]; then
+        runuser -u "$builder" -- env HOME="$builder_home" PATH="$PATH" cargo "$@"
     else
         cargo "$@"
     fi
