@@ -40,13 +40,14 @@ pub struct Lab {
 impl Lab {
     /// A lab in which `tools` are there; `None` when the test has to be skipped, which is then said.
     pub fn build(shape: Shape, tools: &[&str]) -> Option<Lab> {
-        let turn = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/netns.lock")).expect("lock file");
-        turn.lock().expect("lock");
-        if let Some(why) = cannot_run(tools) {
-            assert!(std::env::var_os("LVX_NETNS_REQUIRED").is_none(), "cannot run: {why}");
-            println!("skipped: {why}");
-            return None;
-        }
+        let turn = match take_turn(tools) {
+            Ok(turn) => turn,
+            Err(why) => {
+                assert!(std::env::var_os("LVX_NETNS_REQUIRED").is_none(), "cannot run: {why}");
+                println!("skipped: {why}");
+                return None;
+            }
+        };
         let prefix = std::env::var("LVX_NETNS_PREFIX").unwrap_or_else(|_| "test".into());
         let name = format!("{prefix}-{}-{}", std::process::id(), LABS_BUILT.fetch_add(1, Relaxed));
         let words: &[&str] = match shape {
@@ -276,18 +277,20 @@ fn script(lab: &str) -> Command {
     command
 }
 
-/// Why no lab can be built here.
-fn cannot_run(tools: &[&str]) -> Option<String> {
+/// Waits for the lock that lets one lab stand at a time; or says why none can be built here.
+fn take_turn(tools: &[&str]) -> Result<File, String> {
     if !geteuid().is_root() {
-        return Some("needs root".into());
+        return Err("needs root".into());
     }
     if let Some(tool) = TOOLS.iter().chain(tools).find(|tool| !has_tool(tool)) {
-        return Some(format!("needs {tool}"));
+        return Err(format!("needs {tool}"));
     }
+    let turn = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/netns.lock")).expect("lock file");
+    turn.lock().expect("lock");
     let probe = format!("lvx-probe-{}", std::process::id());
     let made = output(Command::new("ip").args(["netns", "add", &probe]));
     let _ = output(Command::new("ip").args(["netns", "delete", &probe]));
-    (!made.status.success()).then(|| "cannot make network namespaces here".into())
+    if made.status.success() { Ok(turn) } else { Err("cannot make network namespaces here".into()) }
 }
 
 fn has_tool(tool: &str) -> bool {
