@@ -21,9 +21,7 @@ use lvx::port::{BATCH_FRAMES, HEADROOM_OCTETS, Port};
 use lvx::route::{Database, net_file};
 use lvx::sched;
 use lvx::service::scheduler::Scheduling;
-use lvx::service::{
-    DestinationId, Method, Protocol, SchedulerFlags, Service, ServiceId, ServiceKey, Services, Tunnel,
-};
+use lvx::service::{DestinationId, Method, Protocol, SchedulerFlags, Service, ServiceId, ServiceKey, Services, Tunnel};
 use lvx::wire::checksum;
 
 /// Counts allocations, so that the benchmark can say that the pipeline makes none.
@@ -302,8 +300,7 @@ impl Bench {
         let connections_max = flows.max(1024) + flows / 8;
         let table = TableConfig { connections_max, bucket_bits: 12 };
         let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
-        let mut scheduling =
-            Scheduling::new(sched::by_name("wlc"), SchedulerFlags::default(), &shared.destinations);
+        let mut scheduling = Scheduling::new(sched::by_name("wlc"), SchedulerFlags::default(), &shared.destinations);
         for number in 0..SERVERS {
             let id = DestinationId(u32::from(number) + 1);
             let destination = shared.destinations.make(id);
@@ -466,7 +463,10 @@ fn main() {
         return instructions(&options);
     }
     println!("ns a packet, median of {} runs of {} packets; allocations over all runs", options.runs, options.packets);
-    println!("{:<6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>12}", "case", "flows", "total", "net", "copy", "touch", "allocations");
+    println!(
+        "{:<6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>12}",
+        "case", "flows", "total", "net", "copy", "touch", "allocations"
+    );
     for &case in &options.cases {
         for &flows in &options.flows {
             if case == Case::Open {

@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
-use crate::conn::entry::{
-    Entry, EntryId, Flags, TICKS_PER_SECOND, WORDS_V4, WORDS_V6, protocol_code, ticks,
-};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, WORDS_V4, WORDS_V6, protocol_code, ticks};
 use crate::conn::pool::Pool;
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::tcp;
@@ -620,11 +618,8 @@ const fn tag(hash: u64) -> u32 {
 #[inline]
 pub(super) const fn coarse(deadline: u32, now_ticks: u32) -> u16 {
     let ahead = deadline.wrapping_sub(now_ticks);
-    let bounded = if ahead as i32 > COARSE_AHEAD_TICKS as i32 {
-        now_ticks.wrapping_add(COARSE_AHEAD_TICKS)
-    } else {
-        deadline
-    };
+    let bounded =
+        if ahead as i32 > COARSE_AHEAD_TICKS as i32 { now_ticks.wrapping_add(COARSE_AHEAD_TICKS) } else { deadline };
     (bounded / COARSE_TICKS) as u16
 }
 

@@ -113,9 +113,7 @@ impl Forwarder {
             Method::Masquerading => self.masquerade(port, frame, packet, server, &next),
             Method::DirectRouting => self.route_directly(port, frame, packet, &next),
             Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
-            Method::LocalNode | Method::Bypass => {
-                self.settle(port, frame, None, Verdict::Drop(DropReason::Method))
-            }
+            Method::LocalNode | Method::Bypass => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
         }
     }
 

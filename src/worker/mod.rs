@@ -28,13 +28,7 @@ impl<P: Port> Worker<P> {
     pub fn new(port: P, forwarder: Forwarder, now: Instant) -> Self {
         let workers = forwarder.shared().workers.len().max(1);
         let first = forwarder.shared().connections.bucket_count() / workers * forwarder.worker();
-        Self {
-            port,
-            forwarder,
-            batch: Vec::with_capacity(BATCH_FRAMES),
-            cursor: Cursor::new(first),
-            swept_until: now,
-        }
+        Self { port, forwarder, batch: Vec::with_capacity(BATCH_FRAMES), cursor: Cursor::new(first), swept_until: now }
     }
 
     /// Takes one batch from the port to its verdicts; returns how many frames it had.
