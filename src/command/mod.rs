@@ -3,6 +3,11 @@
 //! **Invariant**: nothing here opens a socket or reads a file; the same code serves `lvxadm`, the control socket,
 //! `lvx replay` and rule files.
 
+pub mod line;
+pub mod names;
+pub mod parse;
+pub mod program;
+pub mod render;
 pub mod request;
 
 pub use request::{Reply, Request, Response};
