@@ -133,7 +133,7 @@ impl Control {
         destination.set_available(service, true);
         self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);
         self.services[index].servers.insert(0, entry);
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 
@@ -150,7 +150,7 @@ impl Control {
             scheduling.edit(&self.shared.destinations, server.id);
         }
         server.rule = rule;
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 
@@ -162,7 +162,7 @@ impl Control {
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
         self.trash.put(*key, service.id, server);
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 

@@ -481,6 +481,20 @@ mod tests {
     }
 
     #[test]
+    fn leading_words_and_families() {
+        let prefix = |line: &str| match parse_line(line) {
+            Ok(Some(NetLine::Route { route, .. })) => format!("{}/{} {}", route.prefix, route.length, route.metric),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(prefix("route add default dev eth0"), "0.0.0.0/0 0");
+        assert_eq!(prefix("ip -4 route add default dev eth0"), "0.0.0.0/0 0");
+        assert_eq!(prefix("ip -6 route add default dev eth0"), "::/0 1024");
+        assert_eq!(prefix("ip route add default via fd00::1"), "::/0 1024");
+        assert_eq!(prefix("ip route add default via inet6 fe80::1 dev eth0 metric 7"), "0.0.0.0/0 7");
+        assert_eq!(prefix("ip route replace 10.1.2.3/8 dev eth0 proto static"), "10.1.2.3/8 0");
+    }
+
+    #[test]
     fn what_does_not_exist_is_refused() {
         let mut database = Database::new(&[]);
         let mut apply = |line: &str| {

@@ -1,6 +1,6 @@
 //! Schedulers: which destination a new connection gets. One file a scheduler, named as in the kernel.
 //!
-//! To add one: a file here, its `mod` line and its row in [`SCHEDULERS`].
+//! To add one: a file here, its `mod` line and its row in the table `SCHEDULERS`.
 //!
 //! Sequences are those of Linux 6.1 (`net/netfilter/ipvs/ip_vs_*.c`); lists run from the destination added last to
 //! the one added first.

@@ -79,3 +79,58 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Address, Rng};
+
+    /// Every door, every getter behind it and both makers of errors, with octets that are nearly packets.
+    #[test]
+    fn arbitrary_octets_never_panic() {
+        let mut rng = Rng::new(11);
+        let mut passed = [0; 2];
+        for _ in 0..50_000 {
+            let mut bytes: Vec<u8> = (0..rng.below(120)).map(|_| rng.next_u32() as u8).collect();
+            if bytes.len() > 8 {
+                bytes[0] = [0x45, 0x46, 0x60, bytes[0]][rng.below(4) as usize];
+                bytes[2] &= 0x01;
+                bytes[4] &= 0x01;
+                bytes[6] = [0, 43, 44, 51, 60, bytes[6]][rng.below(6) as usize];
+            }
+            let mut buffer = [0; 1280];
+            if let Ok(packet) = ipv4::Packet::new_header_checked(&bytes) {
+                assert!(packet.payload().len() <= bytes.len());
+                let _ = (packet.has_valid_checksum(), packet.fragment_offset(), packet.source());
+                let failure = icmpv4::Failure::TimeExceeded;
+                assert_eq!(icmpv4::emit_error(&mut buffer, Address::v4(1), 0, failure, &bytes), Ok(()));
+            }
+            if let Ok(packet) = ipv4::Packet::new_checked(&mut bytes[..]) {
+                passed[0] += 1;
+                let mut packet = packet;
+                packet.decrement_ttl();
+                packet.fill_checksum();
+                assert!(packet.has_valid_checksum());
+            }
+            if let Ok(packet) = ipv6::Packet::new_header_checked(&bytes) {
+                if let Ok(upper) = packet.upper() {
+                    passed[1] += 1;
+                    assert!(upper.offset <= bytes.len() && upper.next_header_offset < upper.offset);
+                }
+                let _ = (packet.payload(), packet.flow_label());
+                let failure = icmpv6::Failure::NoRoute;
+                assert_eq!(icmpv6::emit_error(&mut buffer, Address::v6(1), failure, &bytes), Ok(()));
+            }
+            if let Ok(frame) = ethernet::Frame::new_checked(&bytes) {
+                let _ = (frame.payload(), frame.ether_type(), frame.vlan());
+            }
+            if let Ok(segment) = tcp::Segment::new_checked(&bytes) {
+                let _ = (segment.payload(), segment.flags(), segment.window());
+            }
+            let _ = udp::Datagram::new_checked(&bytes).map(|datagram| datagram.length());
+            let _ = icmpv4::Message::new_checked(&bytes).map(|message| message.is_error());
+            let _ = icmpv6::Message::new_checked(&bytes).map(|message| message.is_error());
+        }
+        assert!(passed.iter().all(|&count| count > 100), "the doors let some through: {passed:?}");
+    }
+}
