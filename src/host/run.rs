@@ -25,6 +25,7 @@ use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
 use crate::route::{Database, Routes};
+use crate::service::sysctl::Sysctls;
 
 /// Changes of routes are collected for so long before workers get a new snapshot.
 const ROUTES_QUIET: Duration = Duration::from_millis(5);
@@ -46,6 +47,8 @@ struct Interface {
 /// One sentence and an exit status when it cannot start; nothing is left behind.
 pub fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::start();
+    // Wrong words are told before anything is touched.
+    set_sysctls(&Sysctls::default(), &options.sysctls)?;
     let interfaces = find_interfaces(&options.interfaces)?;
     let queues = interfaces.iter().map(|interface| interface.queues).max().unwrap_or(1);
     let workers = match (&options.cpus, options.workers) {
@@ -79,14 +82,21 @@ pub fn run(options: Options) -> Result<(), StartError> {
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
-        set_sysctls(&shared, &options.sysctls)?;
+        set_sysctls(&shared.sysctls, &options.sysctls)?;
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
         if let Some(path) = &options.rules {
             load_rules(&mut state, path)?;
         }
         let cpus = options.cpus.clone().unwrap_or_else(|| cpus::choose(workers, &options.interfaces));
-        report(&interfaces, &attachments, &ports, &cpus);
+        let description = describe(&interfaces, &attachments, &ports, &cpus);
+        for line in &description {
+            tracing::info!("{line}");
+        }
+        if attachments.iter().any(|attachment| !attachment.native) {
+            tracing::warn!("skb mode is slow, and TCP from a veth peer crawls in it");
+        }
+        state.set_description(description);
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
         let state = Rc::new(RefCell::new(state));
@@ -308,12 +318,10 @@ fn connect<'a>(
     Ok(())
 }
 
-fn set_sysctls(shared: &Shared, sysctls: &[(String, String)]) -> Result<(), StartError> {
-    for (name, value) in sysctls {
-        shared
-            .sysctls
-            .write(name, value)
-            .map_err(|error| StartError::new(ExitStatus::Usage, format!("--sysctl {name}={value}: {error}")))?;
+fn set_sysctls(knobs: &Sysctls, wanted: &[(String, String)]) -> Result<(), StartError> {
+    for (name, value) in wanted {
+        let refused = |error| StartError::new(ExitStatus::Usage, format!("--sysctl {name}={value}: {error}"));
+        knobs.write(name, value).map_err(refused)?;
     }
     Ok(())
 }
@@ -336,25 +344,25 @@ fn load_rules(state: &mut State, path: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-fn report(interfaces: &[Interface], attachments: &[Attachment], ports: &[XskPort], cpus: &[usize]) {
+/// One line an interface and a worker: what was asked of the kernel and what it gave.
+fn describe(interfaces: &[Interface], attachments: &[Attachment], ports: &[XskPort], cpus: &[usize]) -> Vec<String> {
+    let mut lines = Vec::new();
     for (interface, attachment) in interfaces.iter().zip(attachments) {
         let sockets = ports.iter().flat_map(|port| port.sockets());
-        let mut mine = sockets.filter(|(info, _)| info.name == interface.name).map(|(info, _)| info.zero_copy);
-        let zero_copy = mine.next().unwrap_or(false) && mine.all(|each| each);
+        let mut zero_copy = sockets.filter(|(info, _)| info.name == interface.name).map(|(info, _)| info.zero_copy);
+        let copy = if zero_copy.all(|each| each) { "zero-copy" } else { "copy" };
         let mode = if attachment.native { "native" } else { "skb" };
-        let copy = if zero_copy { "zero-copy" } else { "copy" };
         let refusal = attachment.refusal.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        tracing::info!("interface {}: {} queues, XDP {mode}, AF_XDP {copy}{refusal}", interface.name, interface.queues);
-        if !attachment.native {
-            tracing::warn!("interface {}: skb mode is slow; TCP from a veth peer crawls", interface.name);
-        }
+        let (name, queues) = (&interface.name, interface.queues);
+        lines.push(format!("interface {name}: {queues} queues, XDP {mode}, AF_XDP {copy}{refusal}"));
     }
     for worker in 0..ports.len() {
-        match cpus.get(worker) {
-            Some(cpu) => tracing::info!("worker {worker} on processor {cpu}"),
-            None => tracing::info!("worker {worker}, not pinned"),
-        }
+        lines.push(match cpus.get(worker) {
+            Some(cpu) => format!("worker {worker}: processor {cpu}"),
+            None => format!("worker {worker}: not pinned"),
+        });
     }
+    lines
 }
 
 /// A seed from the kernel.

@@ -18,14 +18,21 @@ pub struct State {
     xdp: Xdp,
     /// Neighbours that the kernel is to be asked for.
     wanted: Vec<NeighbourRequest>,
+    /// Interfaces and workers, one line each.
+    description: Vec<String>,
 }
 
 impl State {
     /// Control over a loaded program.
     pub fn new(control: Control, clock: Clock, xdp: Xdp) -> Self {
-        let mut state = Self { control, clock, xdp, wanted: Vec::new() };
+        let mut state = Self { control, clock, xdp, wanted: Vec::new(), description: Vec::new() };
         state.drain();
         state
+    }
+
+    /// Sets what `lvx status` says of interfaces and workers.
+    pub fn set_description(&mut self, lines: Vec<String>) {
+        self.description = lines;
     }
 
     /// Executes a request and what follows from it outside.
@@ -44,10 +51,13 @@ impl State {
     /// A sentence when it is none.
     pub fn lvx_command(&mut self, words: &[String]) -> Result<Output, String> {
         let mut output = status::lvx_command(words, &self.control, self.control.shared(), self.clock.now())?;
-        if words.first().is_some_and(|word| word == "status")
-            && words.len() == 1
-            && let Ok(counters) = self.xdp.counters()
-        {
+        if words != ["status"] {
+            return Ok(output);
+        }
+        for line in &self.description {
+            output.stdout.push_str(&format!("{line}\n"));
+        }
+        if let Ok(counters) = self.xdp.counters() {
             output.stdout.push_str(&format!(
                 "xdp          {} frames redirected, {} passed, {} without a socket, {} given back\n",
                 counters.redirected, counters.passed, counters.no_socket, counters.reinjected
