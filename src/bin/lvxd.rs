@@ -19,7 +19,7 @@ struct Arguments {
     #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',', required = true)]
     interface: Vec<String>,
 
-    /// Worker threads [default: one for each receive queue].
+    /// Worker threads [default: as many as the interface with the fewest receive queues has].
     #[arg(short, long, value_name = "N", conflicts_with = "cpus", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
 

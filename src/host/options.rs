@@ -14,7 +14,7 @@ pub const SOCKET_VARIABLE: &str = "LVX_SOCKET";
 pub struct Options {
     /// Names of the interfaces, in order of their numbers.
     pub interfaces: Vec<String>,
-    /// Number of workers; `None`: one for each receive queue of the interface that has most.
+    /// Number of workers; `None`: as many as the interface with the fewest receive queues has.
     pub workers: Option<usize>,
     /// Processors of the workers; `None`: chosen near the interfaces.
     pub cpus: Option<Vec<usize>>,

@@ -50,14 +50,17 @@ pub fn run(options: Options) -> Result<(), StartError> {
     // Wrong words are told before anything is touched.
     set_sysctls(&Sysctls::default(), &options.sysctls)?;
     let interfaces = find_interfaces(&options.interfaces)?;
-    let queues = interfaces.iter().map(|interface| interface.queues).max().unwrap_or(1);
+    // A worker needs a queue of every interface to send by.
+    let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
     let workers = match (&options.cpus, options.workers) {
         (Some(cpus), _) => cpus.len(),
         (None, Some(workers)) => workers,
         (None, None) => queues as usize,
     };
-    // A worker without a queue would only sweep.
-    let workers = workers.min(queues as usize).max(1);
+    if workers > queues as usize {
+        let text = format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
+        return Err(StartError::new(ExitStatus::Interface, text));
+    }
 
     let mut rng = Rng::new(random_seed()?);
     let mut xdp = Xdp::load().map_err(xdp_error)?;
