@@ -25,6 +25,8 @@
 pub mod base;
 pub mod command;
 pub mod conn;
+pub mod control;
+pub mod director;
 pub mod forward;
 pub mod host;
 pub mod port;

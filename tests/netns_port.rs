@@ -495,3 +495,71 @@ fn a_large_mtu_takes_the_multi_buffer_program() {
     assert!(report.attachment.native && report.attachment.multi_buffer);
     assert!(report.kernel_drops >= 32);
 }
+
+#[test]
+fn no_chunk_is_lost_to_an_interface_that_is_down() {
+    if !can_run("down") {
+        return;
+    }
+    let net = Net::new("down", 1500);
+    let director = net.name("d");
+    net.within("d", move || {
+        let mut port = XskPort::open(&XskConfig::new(queues()), None).unwrap();
+        let monitor = port.monitor();
+        let counters = monitor.counters();
+        // Ended by the waker, not by the time.
+        port.waker().wake();
+        let start = Instant::now();
+        port.wait(Duration::from_secs(10));
+        assert!(start.elapsed() < Duration::from_secs(5));
+
+        let slots = lvx::port::xsk::RING_SLOTS as usize;
+        // What the fill rings of four sockets leave of the memory.
+        let free = slots * 4 + 2 * BATCH_FRAMES;
+        let all = |port: &mut XskPort| -> Vec<_> { std::iter::from_fn(|| port.allocate(60, LEFT)).collect() };
+        let mut frames = all(&mut port);
+        assert_eq!(frames.len(), free);
+        assert_eq!(counters.no_chunk.load(), 1);
+
+        ip(&format!("-n {director} link set d1 down"));
+        for frame in frames.drain(..=slots) {
+            port.transmit(frame, RIGHT);
+        }
+        port.flush();
+        assert_eq!(counters.transmit_full.load(), 1, "one more than the ring holds");
+        port.transmit(frames.pop().unwrap(), InterfaceId(9));
+        assert_eq!(counters.no_queue.load(), 1);
+        port.pass(frames.pop().unwrap());
+        assert_eq!(counters.pass_overflow.load(), 1, "there is no pass queue");
+        frames.drain(..).for_each(|frame| port.release(frame));
+        assert_eq!(all(&mut port).into_iter().map(|frame| port.release(frame)).count(), free - slots);
+
+        // The other way still sends: the dead interface holds up nobody.
+        let frame = port.allocate(60, LEFT).unwrap();
+        port.transmit(frame, LEFT);
+        port.flush();
+        port.receive(&mut Vec::new());
+
+        ip(&format!("-n {director} link set d1 up"));
+        let start = Instant::now();
+        let mut count = 0;
+        while count < free && start.elapsed() < Duration::from_secs(10) {
+            port.flush();
+            port.wait(Duration::from_millis(1));
+            count = all(&mut port).into_iter().map(|frame| port.release(frame)).count();
+        }
+        assert_eq!(count, free, "every chunk comes back");
+        assert_eq!(counters.transmitted.load(), slots as u64 + 1);
+    })
+    .join()
+    .unwrap();
+}
+
+/// A port moves to its worker's thread.
+#[test]
+fn a_port_can_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<XskPort>();
+    is_send::<Xdp>();
+    is_send::<PassThread>();
+}

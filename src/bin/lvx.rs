@@ -1,1 +1,112 @@
-fn main() {}
+//! The operator's own command.
+
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
+use lvx::host::{client, offline};
+
+/// Ask and steer a running lvxd, or replay packets through a director offline.
+#[derive(Parser, Debug)]
+#[command(name = "lvx", version)]
+struct Arguments {
+    /// Control socket of the director.
+    #[arg(long, global = true, value_name = "PATH", env = SOCKET_VARIABLE, default_value = SOCKET_DEFAULT)]
+    socket: PathBuf,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Show what the director is doing: services, connections, packets by worker, drops by reason.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show or set knobs of net.ipv4.vs.
+    #[command(after_help = "Examples:\n  lvx sysctl -a\n  lvx sysctl conn_reuse_mode\n  \
+                            lvx sysctl net.ipv4.vs.expire_nodest_conn=1")]
+    Sysctl {
+        /// Show all knobs.
+        #[arg(short, long, conflicts_with = "knobs")]
+        all: bool,
+        /// Knobs to show, or to set with =VALUE; with or without the prefix net.ipv4.vs.
+        #[arg(value_name = "NAME[=VALUE]", required_unless_present = "all")]
+        knobs: Vec<String>,
+    },
+    /// Run packets through a director offline: same input, same output.
+    #[command(after_help = "With --steps, each line is a JSON object: {\"cmd\":[\"ipvsadm\",…]}, \
+                            {\"in\":\"eth0\",\"hex\":\"…\"}, {\"advance\":SECONDS}, {\"sysctl\":[NAME,VALUE]} or \
+                            {\"net\":LINE}; each is answered by one line.")]
+    Replay {
+        /// The director's network, one line each in iproute2's words.
+        #[arg(long, value_name = "FILE")]
+        net: PathBuf,
+        /// Steps to take, one JSON object a line; - for standard input.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "input", "output", "conns", "stats"])]
+        steps: Option<PathBuf>,
+        /// Rules, as `ipvsadm-save -n` writes them.
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
+        /// Capture (pcapng) whose interfaces are named as the director's.
+        #[arg(long = "in", value_name = "FILE", required_unless_present = "steps")]
+        input: Option<PathBuf>,
+        /// Where the packets go that left the director (pcapng).
+        #[arg(long = "out", value_name = "FILE", required_unless_present = "steps")]
+        output: Option<PathBuf>,
+        /// Where the final connection table goes (ipvsadm -Lnc).
+        #[arg(long, value_name = "FILE")]
+        conns: Option<PathBuf>,
+        /// Where the final counters go (ipvsadm -Ln --stats --exact).
+        #[arg(long, value_name = "FILE")]
+        stats: Option<PathBuf>,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let status = match arguments.command {
+        Command::Status { json } => {
+            let words: &[&str] = if json { &["status", "--json"] } else { &["status"] };
+            client::lvx(&arguments.socket, words)
+        }
+        Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"]),
+        Command::Sysctl { knobs, .. } => {
+            let words: Vec<&str> = std::iter::once("sysctl").chain(knobs.iter().map(String::as_str)).collect();
+            client::lvx(&arguments.socket, &words)
+        }
+        Command::Replay { net, steps: Some(steps), .. } => {
+            if steps.as_os_str() == "-" {
+                offline::steps(&net, BufReader::new(io::stdin()))
+            } else {
+                offline::steps_file(&net, &steps)
+            }
+        }
+        Command::Replay { net, rules, input, output, conns, stats, .. } => {
+            let files = offline::CaptureFiles { net, rules, input, output, conns, stats };
+            offline::capture(&files)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "lvx", &mut io::stdout());
+            return ExitCode::SUCCESS;
+        }
+    };
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(text) => {
+            eprintln!("lvx: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

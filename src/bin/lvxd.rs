@@ -1,1 +1,114 @@
-fn main() {}
+//! The director.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
+use lvx::host::xdp::AttachMode;
+use lvx::host::{cpus, logging, run};
+
+/// lvx director: Linux Virtual Server in user space, packets from AF_XDP.
+///
+/// Runs in the foreground until SIGTERM or SIGINT. Everything that is no packet of a virtual service passes to the
+/// kernel untouched. Configure it with ipvsadm's commands through lvxadm.
+#[derive(Parser, Debug)]
+#[command(name = "lvxd", version, after_help = EXIT_STATUSES)]
+struct Arguments {
+    /// Interfaces to serve; packets are balanced on and between them.
+    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',', required = true)]
+    interface: Vec<String>,
+
+    /// Worker threads [default: as many as the interface with the fewest receive queues has].
+    #[arg(short, long, value_name = "N", conflicts_with = "cpus", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+
+    /// Processors to pin workers to, one worker each: 2,4-6 [default: near the interfaces].
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+
+    /// Where the XDP program runs: in the driver, on socket buffers, or the best that the driver can.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    xdp_mode: Mode,
+
+    /// Control socket.
+    #[arg(long, value_name = "PATH", env = SOCKET_VARIABLE, default_value = SOCKET_DEFAULT)]
+    socket: PathBuf,
+
+    /// Group that may use the control socket (mode 0660 then, 0600 otherwise).
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
+
+    /// Rules to begin with, as `ipvsadm-save -n` writes them; refused whole if any line is.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+
+    /// Set a knob of net.ipv4.vs; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+
+    /// Size of the connection table as a power of two, as ip_vs' module parameter; listings print it.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=27))]
+    conn_tab_bits: u8,
+
+    /// Most connections of each address family; their memory is reserved at start and used as they come.
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 27))]
+    conn_max: u32,
+
+    /// Let system calls poll the driver for so many microseconds instead of waiting for interrupts.
+    #[arg(long, value_name = "MICROSECONDS")]
+    busy_poll: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Native where the driver can, else skb.
+    Auto,
+    /// In the driver, or an error.
+    Native,
+    /// On socket buffers: slow, for drivers without XDP.
+    Skb,
+}
+
+const EXIT_STATUSES: &str = "\
+Exit status: 0 ended by a signal; 1 other failure; 2 wrong arguments; 3 missing rights; 4 interface absent or unfit;
+5 queue, XDP hook or socket in use; 6 rules or knobs refused.";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start();
+    match options(arguments).and_then(run::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lvxd: {error}");
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn options(arguments: Arguments) -> Result<Options, StartError> {
+    let usage = |text: String| StartError::new(ExitStatus::Usage, text);
+    let cpus = arguments.cpus.as_deref().map(cpus::parse_list).transpose().map_err(usage)?;
+    let mut sysctls = Vec::new();
+    for word in &arguments.sysctl {
+        let pair = word.split_once('=').ok_or_else(|| usage(format!("--sysctl takes NAME=VALUE, not `{word}'")))?;
+        sysctls.push((pair.0.trim().to_owned(), pair.1.trim().to_owned()));
+    }
+    Ok(Options {
+        interfaces: arguments.interface,
+        workers: arguments.workers.map(usize::from),
+        cpus,
+        xdp_mode: match arguments.xdp_mode {
+            Mode::Auto => AttachMode::Auto,
+            Mode::Native => AttachMode::Native,
+            Mode::Skb => AttachMode::Skb,
+        },
+        socket: arguments.socket,
+        socket_group: arguments.socket_group,
+        rules: arguments.rules,
+        sysctls,
+        conn_tab_bits: arguments.conn_tab_bits,
+        connections_max: arguments.conn_max,
+        busy_poll_us: arguments.busy_poll,
+    })
+}

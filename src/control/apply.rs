@@ -133,7 +133,7 @@ impl Control {
         destination.set_available(service, true);
         self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);
         self.services[index].servers.insert(0, entry);
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 
@@ -150,7 +150,7 @@ impl Control {
             scheduling.edit(&self.shared.destinations, server.id);
         }
         server.rule = rule;
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 
@@ -162,7 +162,7 @@ impl Control {
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
         self.trash.put(*key, service.id, server);
-        self.update_filter();
+        self.configured();
         Ok(Response::Done)
     }
 
@@ -209,10 +209,7 @@ impl Control {
         let valid = match address.family() {
             Family::V4 => {
                 let is_this_network = address.low_u32() >> 24 == 0;
-                !is_this_network
-                    && !address.is_multicast()
-                    && !address.is_broadcast()
-                    && route != Route::Broadcast
+                !is_this_network && !address.is_multicast() && !address.is_broadcast() && route != Route::Broadcast
             }
             Family::V6 => {
                 let unicast = !address.is_multicast() && !address.is_unspecified();

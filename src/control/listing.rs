@@ -1,8 +1,9 @@
 //! Answers to what is only asked.
 
 use crate::base::Instant;
-use crate::command::request::{ConnectionInfo, ServerInfo, ServiceInfo};
-use crate::command::{Refusal, Reply, Response};
+use crate::command::request::{ConnectionInfo, Refusal, ServerInfo, ServiceInfo};
+
+use crate::command::{Reply, Response};
 use crate::conn::entry::ticks;
 use crate::conn::{Entry, Flags};
 use crate::control::{Control, ServiceEntry};

@@ -10,6 +10,7 @@ mod apply;
 mod estimate;
 mod filter;
 mod listing;
+mod neighbours;
 pub mod proc_files;
 pub mod status;
 mod trash;
@@ -17,7 +18,7 @@ mod trash;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{Duration, Instant, Lock};
@@ -84,6 +85,8 @@ pub struct Control {
     next_trash: Instant,
     change: u64,
     filter: Filter,
+    /// Next hops that the host has been asked to keep resolved.
+    asked: BTreeSet<NeighbourRequest>,
     actions: VecDeque<Action>,
 }
 
@@ -103,6 +106,7 @@ impl Control {
             next_trash: now + TRASH_PERIOD,
             change: 0,
             filter: Filter::default(),
+            asked: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -157,7 +161,7 @@ impl Control {
 
     /// The routes have changed: local addresses and thereby the filter may have.
     pub fn routes_changed(&mut self) {
-        self.update_filter();
+        self.configured();
     }
 
     /// What workers and control share.
@@ -179,6 +183,12 @@ impl Control {
             scheduling: Arc::clone(&entry.scheduling),
         }));
         self.shared.services.publish(snapshot);
+        self.configured();
+    }
+
+    /// What follows from services, servers or routes being other than before.
+    fn configured(&mut self) {
         self.update_filter();
+        self.want_neighbours();
     }
 }

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::base::{Address, Endpoint, Family, Instant};
-use crate::command::request::{ConnectionInfo, ServiceInfo, Stats};
 use crate::command::Response;
+use crate::command::request::{ConnectionInfo, ServiceInfo, Stats};
 use crate::control::Control;
 use crate::service::{Method, ServiceKey};
 
@@ -52,7 +52,7 @@ fn write_service(text: &mut String, service: &ServiceInfo) {
     // Writing to a string cannot fail; the results are dropped on that ground here and below.
     let _ = match rule.key {
         ServiceKey::Address { protocol, endpoint } if endpoint.address.is_v4() => {
-            write!(text, "{protocol}  {} {} {one_packet}", hex(endpoint), rule.scheduler)
+            write!(text, "{protocol}  {} {} {one_packet} ", hex(endpoint), rule.scheduler)
         }
         ServiceKey::Address { protocol, endpoint } => write!(text, "{protocol}  {} {} ", hex(endpoint), rule.scheduler),
         ServiceKey::Mark { mark, .. } => write!(text, "FWM  {mark:08X} {} {one_packet}", rule.scheduler),
@@ -105,13 +105,7 @@ fn counts_of(stats: &Stats) -> [u64; 5] {
 }
 
 fn rates_of(stats: &Stats) -> [u64; 5] {
-    [
-        stats.connection_rate,
-        stats.in_packet_rate,
-        stats.out_packet_rate,
-        stats.in_octet_rate,
-        stats.out_octet_rate,
-    ]
+    [stats.connection_rate, stats.in_packet_rate, stats.out_packet_rate, stats.in_octet_rate, stats.out_octet_rate]
 }
 
 fn totals(stats: &Stats) -> String {

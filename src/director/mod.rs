@@ -6,6 +6,9 @@ pub mod capture;
 pub mod replay;
 pub mod steps;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::base::{Instant, InterfaceId, Rng};

@@ -20,6 +20,8 @@ mod icmp;
 mod nat;
 pub mod parse;
 mod pipeline;
+#[allow(dead_code)]
+mod related;
 mod schedule;
 pub mod shared;
 mod tunnel;

@@ -1,7 +1,18 @@
-//! Linux: the XDP program, netlink, frames back to the kernel.
+//! Linux: clock, threads, netlink, sockets, the XDP program, files, signals.
 //!
 //! **Invariant**: no policy; what is done here, `control` decided.
 
+pub mod client;
+pub mod clock;
+pub mod cpus;
+pub mod logging;
+pub mod names;
 pub mod netlink;
+pub mod offline;
+pub mod options;
 pub mod pass;
+pub mod run;
+pub mod socket;
+pub mod state;
+pub mod workers;
 pub mod xdp;

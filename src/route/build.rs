@@ -109,6 +109,15 @@ impl Routes {
         (0..self.links.len() as u16).map(InterfaceId)
     }
 
+    /// The hops by way of a gateway, of all routes; some may be there twice.
+    pub fn gateway_hops(&self) -> impl Iterator<Item = Hop> + '_ {
+        let single = self.targets.iter().filter_map(|target| match target {
+            Target::Hop(hop) => Some(*hop),
+            _ => None,
+        });
+        single.chain(self.hops.iter().map(|weighted| weighted.hop)).filter(|hop| hop.gateway.is_some())
+    }
+
     /// The host's own addresses, one by one; local prefixes are not among them.
     pub fn local_addresses(&self) -> &BTreeSet<Address> {
         &self.locals

@@ -182,7 +182,7 @@ impl Sysctls {
             }
             Range::Int if !(i64::from(i32::MIN)..=INT_MAX).contains(&first) => return Err(SysctlError::Invalid),
             Range::Between(low, high) if !(low..=high).contains(&first) => return Err(SysctlError::Invalid),
-            Range::PowerOfTwo if first < 1 || first > INT_MAX || first & (first - 1) != 0 => {
+            Range::PowerOfTwo if !(1..=INT_MAX).contains(&first) || first & (first - 1) != 0 => {
                 return Err(SysctlError::Invalid);
             }
             Range::Long if first < 0 => return Err(SysctlError::Invalid),

@@ -218,7 +218,7 @@ fn counters_of_servers_are_cut_to_32_bits() {
     assert_eq!(counters[1], "  -> 10.2.0.1:80                         5        0        0    4294M        0");
     let rates = rows(ListOptions { rate: true, ..NUMERIC });
     assert_eq!(rates[0], "TCP  10.9.0.1:80                   100000K        0        0  100000K        0");
-    assert_eq!(rates[1], "  -> 10.2.0.1:80                 100000000        0        0  100000K        0");
+    assert_eq!(rates[1], "  -> 10.2.0.1:80                  100000000        0        0  100000K        0");
 }
 
 fn connection(protocol: Option<Protocol>, expires_s: u32, state: &str, endpoints: [&str; 3]) -> ConnectionInfo {

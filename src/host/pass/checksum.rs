@@ -5,6 +5,9 @@
 //! pseudo-header (RFC 9293 section 3.1) is taken for such a one. A finished checksum of that value would mean that
 //! the segment's own sum is zero in one's complement, which completing leaves correct as well.
 
+use crate::base::Address;
+use crate::wire::checksum::{is_partial, not_zero, pseudo_header, transport as transport_checksum};
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPES_VLAN: [u16; 2] = [0x8100, 0x88a8];
@@ -29,48 +32,34 @@ fn try_complete(frame: &mut [u8]) -> Option<()> {
             if word(frame, ip + 6)? & 0x3fff != 0 {
                 return None;
             }
-            (ip + 12..ip + 20, *frame.get(ip + 9)?, ip + header, ip + usize::from(word(frame, ip + 2)?))
+            let address = |at: usize| Some(Address::v4(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?)));
+            let addresses = (address(ip + 12)?, address(ip + 16)?);
+            (addresses, *frame.get(ip + 9)?, ip + header, ip + usize::from(word(frame, ip + 2)?))
         }
-        ETHERTYPE_IPV6 => (ip + 8..ip + 40, *frame.get(ip + 6)?, ip + 40, ip + 40 + usize::from(word(frame, ip + 4)?)),
+        ETHERTYPE_IPV6 => {
+            let address = |at: usize| Some(Address::v6(u128::from_be_bytes(frame.get(at..at + 16)?.try_into().ok()?)));
+            let addresses = (address(ip + 8)?, address(ip + 24)?);
+            (addresses, *frame.get(ip + 6)?, ip + 40, ip + 40 + usize::from(word(frame, ip + 4)?))
+        }
         _ => return None,
     };
-    let field = transport
-        + match protocol {
-            TCP => 16,
-            UDP => 6,
-            _ => return None,
-        };
-    let length = end.checked_sub(transport)?;
-    let pseudo = sum(frame.get(addresses)?) + u32::from(protocol) + length as u32;
-    if end > frame.len() || field + 2 > end || word(frame, field)? != fold(pseudo) {
-        return None;
-    }
-    // The field holds the pseudo-header's sum: summing over it is summing over both.
-    let checksum = match !fold(sum(&frame[transport..end])) {
-        // Zero means "none" for UDP (RFC 768), and the same number to TCP.
-        0 => 0xffff,
-        checksum => checksum,
+    let field = match protocol {
+        TCP => 16,
+        UDP => 6,
+        _ => return None,
     };
-    frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    let message = frame.get_mut(transport..end)?;
+    let pseudo = pseudo_header(addresses.0, addresses.1, protocol, message.len() as u32);
+    if is_partial(word(message, field)?, pseudo) {
+        let checksum = not_zero(transport_checksum(pseudo, message, field));
+        message[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
     Some(())
 }
 
 fn word(frame: &[u8], at: usize) -> Option<u16> {
     let octets = frame.get(at..at + 2)?;
     Some(u16::from_be_bytes([octets[0], octets[1]]))
-}
-
-/// The sum of 16-bit words, an odd last octet padded; frames are far too short to overflow it.
-fn sum(octets: &[u8]) -> u32 {
-    let words = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
-    words.sum()
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 #[cfg(test)]
@@ -96,8 +85,12 @@ mod tests {
     /// What a local sender leaves in the field.
     fn make_partial(frame: &mut [u8], field: usize, v6: bool) {
         let (addresses, transport) = if v6 { (22..54, 54) } else { (26..34, 34) };
-        let pseudo = sum(&frame[addresses]) + u32::from(TCP) + (frame.len() - transport) as u32;
-        frame[field..field + 2].copy_from_slice(&fold(pseudo).to_be_bytes());
+        let words = frame[addresses].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let mut sum = words.sum::<u32>() + u32::from(TCP) + (frame.len() - transport) as u32;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        frame[field..field + 2].copy_from_slice(&(sum as u16).to_be_bytes());
     }
 
     #[test]

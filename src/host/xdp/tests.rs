@@ -105,14 +105,14 @@ fn extended6(mut frame: Vec<u8>, types: &[u8], fragment_field: u16) -> Vec<u8> {
 fn icmp4(from: [u8; 4], to: [u8; 4], kind: u8, quoted: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let message = [&[kind, 1, 0, 0, 0, 0, 0, 0][..], &quoted[14..]].concat();
-    link().ipv4(from, to, 64).write(&mut frame, ip_number::ICMP.into(), &message).unwrap();
+    link().ipv4(from, to, 64).write(&mut frame, ip_number::ICMP, &message).unwrap();
     frame
 }
 
 fn icmp6(from: u8, to: u8, kind: u8, quoted: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let message = [&[kind, 1, 0, 0, 0, 0, 0, 0][..], &quoted[14..]].concat();
-    link().ipv6(v6(from), v6(to), 64).write(&mut frame, ip_number::IPV6_ICMP.into(), &message).unwrap();
+    link().ipv6(v6(from), v6(to), 64).write(&mut frame, ip_number::IPV6_ICMP, &message).unwrap();
     frame
 }
 

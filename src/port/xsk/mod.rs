@@ -1,6 +1,6 @@
 //! A port on AF_XDP sockets: one worker's queues on all interfaces, over one memory.
 //!
-//! xsk-rs makes the memory and the sockets and binds them; the rings are then worked on by our own code ([`ring`]),
+//! xsk-rs makes the memory and the sockets and binds them; the rings are then worked on by our own code (`ring`),
 //! because a director moves a frame's start to push a tunnel header, and because that is twice as fast. A frame that
 //! came in by one interface leaves by another without being copied: all sockets share the memory. Each worker has its
 //! own port, so nothing here is shared between workers.
@@ -223,7 +223,7 @@ impl XskPort {
     }
 
     /// Waits until a frame arrives, [`Waker::wake`] is called or the time is over. Frames that wait to be sent
-    /// shorten it to a millisecond.
+    /// shorten it to a millisecond; [`Port::flush`] offers them again.
     pub fn wait(&mut self, timeout: Duration) {
         let waiting = self.sockets.iter_mut().any(|socket| socket.rings.transmit.outstanding() > 0);
         let timeout = if waiting { timeout.min(RETRY_WAIT) } else { timeout };
@@ -309,6 +309,7 @@ impl Port for XskPort {
             if ready == 0 {
                 continue;
             }
+            socket.rings.receive.prefetch(ready as u32);
             let mut continued = false;
             for _ in 0..ready {
                 let received = socket.rings.receive.take();

@@ -18,6 +18,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::net::sockopt::xdp_mmap_offsets;
 use rustix::net::xdp::{XdpMmapOffsets, XdpRingOffset};
 
+use crate::base::memory::prefetch;
+
 /// Offsets for mmap that name a ring, if_xdp.h `XDP_PGOFF_*` and `XDP_UMEM_PGOFF_*`.
 const RECEIVE_PAGES: u64 = 0;
 const TRANSMIT_PAGES: u64 = 0x8000_0000;
@@ -154,6 +156,14 @@ impl ReceiveRing {
     /// Packets waiting.
     pub fn ready(&mut self) -> u32 {
         self.0.ready()
+    }
+
+    /// Fetches the next `count` descriptors, four to a cache line, which another processor has just written: all at
+    /// once costs little more than one.
+    pub fn prefetch(&self, count: u32) {
+        for ahead in (0..count).step_by(4) {
+            prefetch(self.0.slot(self.0.own.wrapping_add(ahead)));
+        }
     }
 
     /// The next packet. Call at most as often as [`Self::ready`] said, then [`Self::publish`].

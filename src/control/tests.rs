@@ -1,0 +1,202 @@
+//! Requests: the kernel's refusals, what changes, what the XDP program is told, the trash.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::base::{Address, Endpoint, Rng};
+use crate::command::Response;
+use crate::command::request::{Refusal, Stats};
+use crate::conn::TableConfig;
+use crate::route::Database;
+use crate::service::{Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
+
+fn control() -> Control {
+    let table = TableConfig { connections_max: 64, bucket_bits: 0 };
+    let routes = Database::new(&[]).snapshot();
+    let shared = Shared::new(1, table, routes, &mut Rng::new(1));
+    Control::new(Arc::new(shared), 4096, Instant::START)
+}
+
+fn endpoint(address: &str, port: u16) -> Endpoint {
+    Endpoint::new(address.parse().unwrap(), port)
+}
+
+fn key() -> ServiceKey {
+    ServiceKey::Address { protocol: Protocol::Tcp, endpoint: endpoint("10.9.0.1", 80) }
+}
+
+fn service(scheduler: &str) -> ServiceRule {
+    ServiceRule {
+        key: key(),
+        scheduler: scheduler.to_owned(),
+        flags: SchedulerFlags::default(),
+        persistent_s: None,
+        mask: u32::MAX,
+        engine: None,
+        one_packet: false,
+    }
+}
+
+fn server(number: u8) -> ServerRule {
+    ServerRule {
+        endpoint: Endpoint::new(Address::v4(0x0a02_0000 + u32::from(number)), 80),
+        method: Method::Masquerading,
+        weight: 1,
+        upper: 0,
+        lower: 0,
+        tunnel: Tunnel::Ipip,
+    }
+}
+
+fn execute(control: &mut Control, request: Request) -> Reply {
+    control.execute(Instant::START, request)
+}
+
+fn add_server(control: &mut Control, server: ServerRule) -> Reply {
+    execute(control, Request::AddServer { service: key(), server })
+}
+
+fn servers(control: &mut Control) -> Vec<(Endpoint, u32, Stats)> {
+    let Ok(Response::Services { services, .. }) = execute(control, Request::Services(None)) else { panic!() };
+    let servers = services.into_iter().flat_map(|service| service.servers);
+    servers.map(|server| (server.rule.endpoint, server.inactive, server.stats)).collect()
+}
+
+#[test]
+fn refusals_are_the_kernels_and_change_nothing() {
+    let mut control = control();
+    assert_eq!(execute(&mut control, Request::EditService(service("rr"))), Err(Refusal::NoService));
+    assert_eq!(add_server(&mut control, server(1)), Err(Refusal::NoService));
+    assert_eq!(execute(&mut control, Request::AddService(service("nosuch"))), Err(Refusal::NotFound));
+    assert_eq!(execute(&mut control, Request::DeleteService(key())), Err(Refusal::NoService));
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    assert_eq!(execute(&mut control, Request::AddService(service("wrr"))), Err(Refusal::Exists));
+    add_server(&mut control, server(1)).unwrap();
+    assert_eq!(add_server(&mut control, server(1)), Err(Refusal::Exists));
+    assert_eq!(add_server(&mut control, ServerRule { lower: 1, ..server(2) }), Err(Refusal::Range));
+    assert_eq!(add_server(&mut control, ServerRule { weight: -1, ..server(2) }), Err(Refusal::Range));
+    for address in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
+        let rule = ServerRule { endpoint: endpoint(address, 80), ..server(2) };
+        assert_eq!(add_server(&mut control, rule), Err(Refusal::Invalid), "{address}");
+    }
+    let mixed = ServerRule { endpoint: endpoint("fd00::1", 80), ..server(2) };
+    assert_eq!(add_server(&mut control, mixed), Err(Refusal::Invalid));
+    let missing = Request::DeleteServer { service: key(), server: endpoint("10.2.0.9", 80) };
+    assert_eq!(execute(&mut control, missing), Err(Refusal::NotFound));
+    let change = control.change();
+    assert_eq!(servers(&mut control).len(), 1);
+    assert_eq!(control.change(), change, "asking changes nothing");
+}
+
+#[test]
+fn what_is_to_come_is_refused_in_words() {
+    let mut control = control();
+    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+    for rule in [
+        ServiceRule { persistent_s: Some(300), ..service("rr") },
+        ServiceRule { one_packet: true, ..service("rr") },
+        service("mh"),
+    ] {
+        let reply = execute(&mut control, Request::AddService(rule));
+        assert!(
+            matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")),
+            "{reply:?}"
+        );
+    }
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    let rule = ServerRule { method: Method::Tunnelling, tunnel: gue, ..server(1) };
+    assert!(matches!(add_server(&mut control, rule), Err(Refusal::NotSupported(_))));
+    assert!(servers(&mut control).is_empty());
+}
+
+#[test]
+fn lists_are_newest_first() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    for number in [1, 3, 2] {
+        add_server(&mut control, server(number)).unwrap();
+    }
+    let addresses: Vec<u32> =
+        servers(&mut control).iter().map(|(server, ..)| server.address.low_u32() & 0xff).collect();
+    assert_eq!(addresses, [2, 3, 1]);
+}
+
+#[test]
+fn a_server_added_again_comes_back_with_its_counts() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    add_server(&mut control, server(1)).unwrap();
+    let id = control.services[0].servers[0].id;
+    control.shared.destinations.get(id).bind(false);
+    execute(&mut control, Request::Clear).unwrap();
+    assert!(!control.shared.destinations.get(id).is_available());
+    control.handle_timeout(Instant::from_seconds(600));
+    execute(&mut control, Request::AddService(service("wlc"))).unwrap();
+    add_server(&mut control, server(1)).unwrap();
+    assert_eq!(control.services[0].servers[0].id, id);
+    assert_eq!(servers(&mut control)[0].1, 1);
+}
+
+#[test]
+fn the_trash_frees_what_was_idle_for_two_minutes() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    add_server(&mut control, server(1)).unwrap();
+    let remove = Request::DeleteServer { service: key(), server: server(1).endpoint };
+    execute(&mut control, remove).unwrap();
+    control.handle_timeout(Instant::from_seconds(120));
+    assert_eq!(control.trash.items.len(), 1);
+    control.handle_timeout(Instant::from_seconds(180));
+    assert_eq!(control.trash.items.len(), 0);
+    add_server(&mut control, server(2)).unwrap();
+    assert_eq!(control.next_destination, 2, "the cell is used again");
+}
+
+#[test]
+fn the_filter_follows_the_rules_and_outlives_them() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    let direct = ServerRule { method: Method::DirectRouting, ..server(2) };
+    add_server(&mut control, server(1)).unwrap();
+    add_server(&mut control, direct).unwrap();
+    let mut filter = Filter::default();
+    while let Some(action) = control.poll_action() {
+        if let Action::SetFilter(new) = action {
+            filter = new;
+        }
+    }
+    let (vip, masqueraded) = ((6, endpoint("10.9.0.1", 80)), (6, endpoint("10.2.0.1", 80)));
+    assert_eq!(filter.services.into_iter().collect::<Vec<_>>(), [vip]);
+    assert_eq!(filter.servers.into_iter().collect::<Vec<_>>(), [masqueraded, vip]);
+    assert_eq!(filter.virtual_addresses.len(), 1);
+    // A connection keeps its server's packets coming after the rule is gone.
+    let id = control.services[0].servers[1].id;
+    control.shared.destinations.get(id).bind(false);
+    execute(&mut control, Request::Clear).unwrap();
+    control.handle_timeout(Instant::from_seconds(1000));
+    assert!(control.filter.servers.contains(&masqueraded));
+    control.shared.destinations.get(id).unbind(false, true);
+    control.handle_timeout(Instant::from_seconds(2000));
+    assert!(control.filter.servers.is_empty());
+}
+
+#[test]
+fn a_table_of_services_has_an_end() {
+    let mut control = control();
+    for number in 0..SERVICES_MAX as u32 {
+        let endpoint = Endpoint::new(Address::v4(0x0a09_0000 + number), 80);
+        let key = ServiceKey::Address { protocol: Protocol::Udp, endpoint };
+        control.services.push(ServiceEntry {
+            rule: ServiceRule { key, ..service("rr") },
+            id: ServiceId(number),
+            scheduling: Arc::new(Lock::new(Scheduling::new(
+                None,
+                SchedulerFlags::default(),
+                &control.shared.destinations,
+            ))),
+            servers: Vec::new(),
+            tally: Tally::default(),
+        });
+    }
+    assert_eq!(execute(&mut control, Request::AddService(service("rr"))), Err(Refusal::NoMemory));
+}

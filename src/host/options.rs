@@ -1,0 +1,79 @@
+//! What lvxd is started with.
+
+use std::path::PathBuf;
+
+use crate::host::xdp::AttachMode;
+
+/// Where the control socket is, unless said otherwise.
+pub const SOCKET_DEFAULT: &str = "/run/lvx/lvx.sock";
+/// The environment variable that says otherwise, for all three programs.
+pub const SOCKET_VARIABLE: &str = "LVX_SOCKET";
+
+/// What lvxd is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of the interfaces, in order of their numbers.
+    pub interfaces: Vec<String>,
+    /// Number of workers; `None`: as many as the interface with the fewest receive queues has.
+    pub workers: Option<usize>,
+    /// Processors of the workers; `None`: chosen near the interfaces.
+    pub cpus: Option<Vec<usize>>,
+    /// Mode of the XDP program.
+    pub xdp_mode: AttachMode,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Group that may use the socket, by name or number.
+    pub socket_group: Option<String>,
+    /// Rules to begin with, as `ipvsadm-save -n` writes them.
+    pub rules: Option<PathBuf>,
+    /// Knobs to begin with.
+    pub sysctls: Vec<(String, String)>,
+    /// `conn_tab_bits`, 8..=27.
+    pub conn_tab_bits: u8,
+    /// Most connections of each family.
+    pub connections_max: u32,
+    /// Busy polling, microseconds a call; `None` for none.
+    pub busy_poll_us: Option<u32>,
+}
+
+/// Why lvxd did not start, or ended.
+#[derive(Debug)]
+pub struct StartError {
+    /// The sentence for the operator.
+    pub text: String,
+    /// Exit status.
+    pub exit: ExitStatus,
+}
+
+/// The exit statuses of lvxd. 2 is for arguments, as clap has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// Something that has no status of its own.
+    Other = 1,
+    /// Wrong arguments.
+    Usage = 2,
+    /// Missing rights.
+    Rights = 3,
+    /// No such interface, or one that cannot do what is needed.
+    Interface = 4,
+    /// A queue, the XDP hook or the control socket is in use.
+    Busy = 5,
+    /// Rules or knobs that were refused.
+    Rules = 6,
+}
+
+impl StartError {
+    /// An error with its status.
+    pub fn new(exit: ExitStatus, text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit }
+    }
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,404 @@
+//! lvxd from start to end: interfaces, program, ports, workers, then the control thread's loop.
+
+use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::base::{Duration, InterfaceId, MacAddress, Rng};
+use crate::command::names::NoNames;
+use crate::command::program;
+use crate::conn::TableConfig;
+use crate::control::Control;
+use crate::forward::Shared;
+use crate::host::clock::Clock;
+use crate::host::cpus;
+use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
+use crate::host::options::{ExitStatus, Options, StartError};
+use crate::host::pass::{Injector, PassInterface, PassThread};
+use crate::host::socket::ControlSocket;
+use crate::host::state::State;
+use crate::host::workers::Workers;
+use crate::host::xdp::{Attachment, Xdp, XdpError};
+use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
+use crate::route::{Database, Routes};
+use crate::service::sysctl::Sysctls;
+
+/// Changes of routes are collected for so long before workers get a new snapshot.
+const ROUTES_QUIET: Duration = Duration::from_millis(5);
+/// How often workers' wishes for neighbours are looked at.
+const WISHES_PERIOD: Duration = Duration::from_millis(5);
+/// How often neighbours are refreshed that the kernel does not keep by itself.
+const REFRESH_PERIOD: Duration = Duration::from_secs(5);
+
+/// An interface that is served.
+struct Interface {
+    name: String,
+    index: u32,
+    queues: u32,
+}
+
+/// Runs the director until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One sentence and an exit status when it cannot start; nothing is left behind.
+pub fn run(options: Options) -> Result<(), StartError> {
+    let clock = Clock::start();
+    // Wrong words are told before anything is touched.
+    set_sysctls(&Sysctls::default(), &options.sysctls)?;
+    let interfaces = find_interfaces(&options.interfaces)?;
+    // A worker needs a queue of every interface to send by.
+    let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
+    let workers = match (&options.cpus, options.workers) {
+        (Some(cpus), _) => cpus.len(),
+        (None, Some(workers)) => workers,
+        (None, None) => queues as usize,
+    };
+    if workers > queues as usize {
+        let text =
+            format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
+        return Err(StartError::new(ExitStatus::Interface, text));
+    }
+
+    let mut rng = Rng::new(random_seed()?);
+    let mut xdp = Xdp::load().map_err(xdp_error)?;
+    let attachments = attach(&mut xdp, &interfaces, &options)?;
+    let reinjected = random_station(&mut rng);
+    xdp.set_reinjected_source(reinjected).map_err(xdp_error)?;
+    let pass = start_pass(&interfaces, &attachments, reinjected, workers)?;
+    let ports = open_ports(&interfaces, workers, &pass, &options)?;
+    for port in &ports {
+        connect(&mut xdp, &interfaces, port.sockets())?;
+    }
+    let socket_options = (options.socket.clone(), options.socket_group.clone());
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::new(ExitStatus::Other, format!("the control thread: {error}")))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let socket = ControlSocket::bind(&socket_options.0, socket_options.1.as_deref())?;
+        let mut network = Network::open(&options.interfaces)?;
+        network.first_snapshot().await?;
+        let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
+        let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
+        set_sysctls(&shared.sysctls, &options.sysctls)?;
+        let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
+        let mut state = State::new(control, clock, xdp);
+        if let Some(path) = &options.rules {
+            load_rules(&mut state, path)?;
+        }
+        let cpus = options.cpus.clone().unwrap_or_else(|| cpus::choose(workers, &options.interfaces));
+        let description = describe(&interfaces, &attachments, &ports, &cpus);
+        for line in &description {
+            tracing::info!("{line}");
+        }
+        if attachments.iter().any(|attachment| !attachment.native) {
+            tracing::warn!("skb mode is slow, and TCP from a veth peer crawls in it");
+        }
+        state.set_description(description);
+        let running = Workers::start(ports, &cpus, &shared, clock)
+            .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
+        let state = Rc::new(RefCell::new(state));
+        let result = control_loop(&socket, &mut network, &state, &shared).await;
+        // Connections of clients hold the state: the program is detached with the process, the rest goes here.
+        drop(running);
+        if let Err(error) = network.netlink.release_neighbours().await {
+            tracing::warn!("neighbours are not left as they were found: {error}");
+        }
+        result
+    })
+}
+
+/// The control thread: netlink, wishes of workers, timers, clients, signals.
+async fn control_loop(
+    socket: &ControlSocket,
+    network: &mut Network,
+    state: &Rc<RefCell<State>>,
+    shared: &Arc<Shared>,
+) -> Result<(), StartError> {
+    let signals = |kind| signal(kind).map_err(|error| StartError::new(ExitStatus::Other, format!("signals: {error}")));
+    let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut wishes = tokio::time::interval(WISHES_PERIOD);
+    wishes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refresh = tokio::time::interval(REFRESH_PERIOD);
+    let server = socket.serve(Rc::clone(state));
+    tokio::pin!(server);
+
+    tracing::info!("ready");
+    // Without a supervisor there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        let timeout = state.borrow().next_timeout();
+        let quiet = if network.is_dirty() { ROUTES_QUIET } else { Duration::MAX };
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            event = network.netlink.next() => network.take(event)?,
+            () = tokio::time::sleep(quiet), if network.is_dirty() => {
+                shared.routes.publish(network.snapshot());
+                state.borrow_mut().routes_changed();
+            }
+            () = tokio::time::sleep(timeout) => state.borrow_mut().handle_timeout(),
+            _ = wishes.tick() => {
+                let wanted = state.borrow_mut().take_wanted();
+                network.resolve(&wanted).await;
+            }
+            _ = refresh.tick() => {
+                if let Err(error) = network.netlink.refresh_neighbours().await {
+                    tracing::debug!("{error}");
+                }
+            }
+            () = &mut server => {}
+        }
+    }
+    tracing::info!("stopping");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
+}
+
+/// The kernel's routes and neighbours, followed.
+struct Network {
+    netlink: Netlink,
+    database: Database,
+    served: Vec<String>,
+    is_complete: bool,
+    is_dirty: bool,
+}
+
+impl Network {
+    fn open(served: &[String]) -> Result<Self, StartError> {
+        let netlink = Netlink::open().map_err(|error| StartError::new(ExitStatus::Other, error.to_string()))?;
+        let database = Database::new(served);
+        Ok(Self { netlink, database, served: served.to_vec(), is_complete: false, is_dirty: false })
+    }
+
+    async fn first_snapshot(&mut self) -> Result<(), StartError> {
+        while !self.is_complete {
+            let event = self.netlink.next().await;
+            self.take(event)?;
+        }
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    fn take(&mut self, event: Result<NetlinkEvent, NetlinkError>) -> Result<(), StartError> {
+        match event {
+            Ok(event) => {
+                match event {
+                    NetlinkEvent::Reset => self.is_complete = false,
+                    NetlinkEvent::Complete => self.is_complete = true,
+                    _ => {}
+                }
+                self.is_dirty = true;
+                if !event.apply(&mut self.database, &self.served) {
+                    tracing::warn!("a route was left out: the table of routes is full");
+                }
+                Ok(())
+            }
+            Err(NetlinkError::Closed) => Err(StartError::new(ExitStatus::Other, NetlinkError::Closed.to_string())),
+            Err(error) => {
+                tracing::warn!("{error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// True when workers should get a new snapshot; never in the middle of a dump.
+    fn is_dirty(&self) -> bool {
+        self.is_dirty && self.is_complete
+    }
+
+    fn snapshot(&mut self) -> Routes {
+        self.is_dirty = false;
+        self.database.snapshot()
+    }
+
+    async fn resolve(&mut self, wanted: &[crate::forward::NeighbourRequest]) {
+        for request in wanted {
+            let name = self.served.get(usize::from(request.interface.0));
+            let Some(ifindex) = name.and_then(|name| self.database.ifindex(name)) else { continue };
+            if let Err(error) = self.netlink.keep_neighbour(ifindex, request.address).await {
+                tracing::warn!("neighbour {}: {error}", request.address);
+            }
+        }
+    }
+}
+
+fn find_interfaces(names: &[String]) -> Result<Vec<Interface>, StartError> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for name in names {
+        if interfaces.iter().any(|known| known.name == *name) {
+            return Err(StartError::new(ExitStatus::Usage, format!("interface {name} is named twice")));
+        }
+        let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok();
+        let index = if name.contains('/') || name.is_empty() { None } else { interface_index(name) };
+        let Some(index) = index else {
+            return Err(xdp_error(XdpError::NoInterface(name.clone())));
+        };
+        // 803 is monitor mode and the like; only Ethernet (1) has the header that we read.
+        if read("type").is_some_and(|kind| kind.trim() != "1") {
+            let text = format!("interface {name} is no Ethernet interface");
+            return Err(StartError::new(ExitStatus::Interface, text));
+        }
+        interfaces.push(Interface { name: name.clone(), index, queues: receive_queues(name) });
+    }
+    Ok(interfaces)
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::name_to_index(&socket, name).ok()
+}
+
+/// Receive queues of an interface; 1 where they are not to be seen.
+fn receive_queues(name: &str) -> u32 {
+    let Ok(entries) = std::fs::read_dir(Path::new("/sys/class/net").join(name).join("queues")) else { return 1 };
+    let receive = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
+    (receive.count() as u32).max(1)
+}
+
+fn attach(xdp: &mut Xdp, interfaces: &[Interface], options: &Options) -> Result<Vec<Attachment>, StartError> {
+    let attach = |interface: &Interface| {
+        xdp.attach(interface.index, &interface.name, interface.queues, options.xdp_mode).map_err(xdp_error)
+    };
+    interfaces.iter().map(attach).collect()
+}
+
+fn start_pass(
+    interfaces: &[Interface],
+    attachments: &[Attachment],
+    source: MacAddress,
+    workers: usize,
+) -> Result<PassThread, StartError> {
+    let each = interfaces.iter().zip(attachments).enumerate();
+    let interfaces = each.map(|(number, (interface, attachment))| PassInterface {
+        id: InterfaceId(number as u16),
+        index: interface.index,
+        native: attachment.native,
+    });
+    let injector = Injector::new(interfaces.collect(), source).map_err(xdp_error)?;
+    PassThread::start(injector, workers).map_err(xdp_error)
+}
+
+/// One port a worker: worker W has the queues W, W + workers, … of every interface.
+fn open_ports(
+    interfaces: &[Interface],
+    workers: usize,
+    pass: &PassThread,
+    options: &Options,
+) -> Result<Vec<XskPort>, StartError> {
+    let mut ports = Vec::new();
+    for worker in 0..workers {
+        let mut queues = Vec::new();
+        for (number, interface) in interfaces.iter().enumerate() {
+            for queue in (worker as u32..interface.queues).step_by(workers) {
+                queues.push(XskQueue { interface: InterfaceId(number as u16), name: interface.name.clone(), queue });
+            }
+        }
+        let mut config = XskConfig::new(queues);
+        config.busy_poll = options.busy_poll_us.map(|microseconds| BusyPoll { microseconds, budget_frames: 64 });
+        ports.push(XskPort::open(&config, pass.queue(worker)).map_err(xsk_error)?);
+    }
+    Ok(ports)
+}
+
+fn connect<'a>(
+    xdp: &mut Xdp,
+    interfaces: &[Interface],
+    sockets: impl Iterator<Item = (&'a SocketInfo, BorrowedFd<'a>)>,
+) -> Result<(), StartError> {
+    for (info, descriptor) in sockets {
+        let index = interfaces[usize::from(info.interface.0)].index;
+        xdp.connect(index, info.queue, descriptor).map_err(xdp_error)?;
+    }
+    Ok(())
+}
+
+fn set_sysctls(knobs: &Sysctls, wanted: &[(String, String)]) -> Result<(), StartError> {
+    for (name, value) in wanted {
+        let refused = |error| StartError::new(ExitStatus::Usage, format!("--sysctl {name}={value}: {error}"));
+        knobs.write(name, value).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// Loads a rules file before any packet is taken: all of it, or lvxd does not start.
+fn load_rules(state: &mut State, path: &Path) -> Result<(), StartError> {
+    let refused = |text: String| StartError::new(ExitStatus::Rules, format!("rules {}: {text}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let restore = ["ipvsadm".to_owned(), "-R".to_owned()];
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        let output = program::run(&restore, Some(line), &NoNames, state);
+        if output.exit != 0 {
+            let reason = output.stderr.lines().next().unwrap_or("refused").to_owned();
+            return Err(refused(format!("line {}: {reason}", number + 1)));
+        }
+    }
+    Ok(())
+}
+
+/// One line an interface and a worker: what was asked of the kernel and what it gave.
+fn describe(interfaces: &[Interface], attachments: &[Attachment], ports: &[XskPort], cpus: &[usize]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (interface, attachment) in interfaces.iter().zip(attachments) {
+        let sockets = ports.iter().flat_map(|port| port.sockets());
+        let mut zero_copy = sockets.filter(|(info, _)| info.name == interface.name).map(|(info, _)| info.zero_copy);
+        let copy = if zero_copy.all(|each| each) { "zero-copy" } else { "copy" };
+        let mode = if attachment.native { "native" } else { "skb" };
+        let refusal = attachment.refusal.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let (name, queues) = (&interface.name, interface.queues);
+        lines.push(format!("interface {name}: {queues} queues, XDP {mode}, AF_XDP {copy}{refusal}"));
+    }
+    for worker in 0..ports.len() {
+        lines.push(match cpus.get(worker) {
+            Some(cpu) => format!("worker {worker}: processor {cpu}"),
+            None => format!("worker {worker}: not pinned"),
+        });
+    }
+    lines
+}
+
+/// A seed from the kernel.
+fn random_seed() -> Result<u64, StartError> {
+    let fail = |error: std::io::Error| StartError::new(ExitStatus::Other, format!("/dev/urandom: {error}"));
+    let mut octets = [0; 8];
+    let mut file = std::fs::File::open("/dev/urandom").map_err(fail)?;
+    std::io::Read::read_exact(&mut file, &mut octets).map_err(fail)?;
+    Ok(u64::from_ne_bytes(octets))
+}
+
+/// A unicast, locally administered address that nobody else knows.
+fn random_station(rng: &mut Rng) -> MacAddress {
+    let [_, _, a, b, c, d, e, f] = rng.next_u64().to_be_bytes();
+    MacAddress([a & 0xfe | 0x02, b, c, d, e, f])
+}
+
+fn xdp_error(error: XdpError) -> StartError {
+    let exit = match &error {
+        XdpError::Rights => ExitStatus::Rights,
+        XdpError::NoInterface(_) | XdpError::Refused { .. } => ExitStatus::Interface,
+        XdpError::AlreadyAttached(_) => ExitStatus::Busy,
+        _ => ExitStatus::Other,
+    };
+    StartError::new(exit, error.to_string())
+}
+
+fn xsk_error(error: XskError) -> StartError {
+    let exit = match &error {
+        XskError::Rights | XskError::LockedMemory { .. } => ExitStatus::Rights,
+        XskError::NoInterface(_) | XskError::NoQueue { .. } | XskError::NoDriverSupport { .. } | XskError::Down(_) => {
+            ExitStatus::Interface
+        }
+        XskError::QueueBusy { .. } => ExitStatus::Busy,
+        _ => ExitStatus::Other,
+    };
+    StartError::new(exit, error.to_string())
+}

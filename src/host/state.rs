@@ -1,0 +1,122 @@
+//! Control with its clock and its ways out: what the tasks of the control thread share.
+
+use std::sync::Arc;
+
+use crate::base::Instant;
+use crate::command::program::Output;
+use crate::command::request::ConnectionInfo;
+use crate::command::{Reply, Request};
+use crate::control::{Action, Control, status};
+use crate::forward::{NeighbourRequest, Shared};
+use crate::host::clock::Clock;
+use crate::host::xdp::Xdp;
+
+/// Control, its clock, and the XDP program that it steers.
+pub struct State {
+    control: Control,
+    clock: Clock,
+    xdp: Xdp,
+    /// Neighbours that the kernel is to be asked for.
+    wanted: Vec<NeighbourRequest>,
+    /// Interfaces and workers, one line each.
+    description: Vec<String>,
+}
+
+impl State {
+    /// Control over a loaded program.
+    pub fn new(control: Control, clock: Clock, xdp: Xdp) -> Self {
+        let mut state = Self { control, clock, xdp, wanted: Vec::new(), description: Vec::new() };
+        state.drain();
+        state
+    }
+
+    /// Sets what `lvx status` says of interfaces and workers.
+    pub fn set_description(&mut self, lines: Vec<String>) {
+        self.description = lines;
+    }
+
+    /// Executes a request and what follows from it outside.
+    ///
+    /// # Errors
+    /// The refusal that the kernel would give.
+    pub fn execute(&mut self, request: Request) -> Reply {
+        let reply = self.control.execute(self.clock.now(), request);
+        self.drain();
+        reply
+    }
+
+    /// Executes a command of `lvx`.
+    ///
+    /// # Errors
+    /// A sentence when it is none.
+    pub fn lvx_command(&mut self, words: &[String]) -> Result<Output, String> {
+        let mut output = status::lvx_command(words, &self.control, self.control.shared(), self.clock.now())?;
+        if words != ["status"] {
+            return Ok(output);
+        }
+        for line in &self.description {
+            output.stdout.push_str(&format!("{line}\n"));
+        }
+        if let Ok(counters) = self.xdp.counters() {
+            output.stdout.push_str(&format!(
+                "xdp          {} frames redirected, {} passed, {} without a socket, {} given back\n",
+                counters.redirected, counters.passed, counters.no_socket, counters.reinjected
+            ));
+        }
+        Ok(output)
+    }
+
+    /// Appends the connections of one bucket.
+    pub fn connections_of(&self, bucket: usize, rows: &mut Vec<ConnectionInfo>) {
+        self.control.connections_of(bucket, self.clock.now(), rows);
+    }
+
+    /// When [`State::handle_timeout`] is due, as a duration from now.
+    pub fn next_timeout(&self) -> std::time::Duration {
+        let now = self.clock.now();
+        self.control.next_deadline().unwrap_or(Instant::from_nanoseconds(u64::MAX)) - now
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self) {
+        self.control.handle_timeout(self.clock.now());
+        self.drain();
+    }
+
+    /// Routes were published: local addresses may have changed.
+    pub fn routes_changed(&mut self) {
+        self.control.routes_changed();
+        self.control.shared().changed();
+        self.drain();
+    }
+
+    /// Takes the neighbours that workers asked for.
+    pub fn take_wanted(&mut self) -> Vec<NeighbourRequest> {
+        self.drain();
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// What control and workers share.
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(self.control.shared())
+    }
+
+    /// The change number of the last change.
+    pub fn change(&self) -> u64 {
+        self.control.change()
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.control.poll_action() {
+            match action {
+                Action::SetFilter(filter) => {
+                    if let Err(error) = self.xdp.set_filter(&filter) {
+                        tracing::error!("{error}");
+                    }
+                }
+                Action::ResolveNeighbour(request) => self.wanted.push(request),
+                Action::Log(text) => tracing::info!("{text}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The real programs between real servers: lvxd and lvxadm in network namespaces that `scripts/lab` builds.
+//!
+//! Each test builds a lab of its own and removes it, also when it fails. The tests wait for one another (a file lock,
+//! so also across processes). Without root or a tool they print *skipped* and why; `LVX_NETNS_REQUIRED=1` makes
+//! that a failure. Waiting has a limit, but no test asserts how long anything takes.
+
+#![allow(clippy::disallowed_methods, reason = "these tests wait for real processes")]
+
+#[path = "netns/lab.rs"]
+mod lab;
+#[path = "netns/traffic.rs"]
+mod traffic;
+
+#[path = "netns/changes.rs"]
+mod changes;
+#[path = "netns/ground.rs"]
+mod ground;
+#[path = "netns/lifecycle.rs"]
+mod lifecycle;
+#[path = "netns/load.rs"]
+mod load;
+#[path = "netns/methods.rs"]
+mod methods;
+#[path = "netns/pass.rs"]
+mod pass;
+#[path = "netns/protocols.rs"]
+mod protocols;
