@@ -250,3 +250,70 @@ fn lists_are_printed_as_recorded() {
     }
     assert!(compared > 150, "{compared} lists");
 }
+
+/// Any words are taken or refused, never a panic; what is taken survives its canonical words.
+#[test]
+fn arbitrary_words_are_taken_or_refused() {
+    const PIECES: [&str; 40] = [
+        "-A",
+        "-E",
+        "-a",
+        "-e",
+        "-d",
+        "-D",
+        "-L",
+        "-S",
+        "-Z",
+        "-t",
+        "-u",
+        "-f",
+        "-6",
+        "-r",
+        "-m",
+        "-i",
+        "-g",
+        "-s",
+        "-p",
+        "-M",
+        "-b",
+        "-o",
+        "-w",
+        "10.9.0.1:80",
+        "[fd00:9::1]:80",
+        "[::1.2.3.4]",
+        "7",
+        "é",
+        "0x\u{1f600}",
+        "=",
+        "--",
+        "-",
+        "sh-port,",
+        "sh",
+        "--tun-type",
+        "gue",
+        "--tun-port=9",
+        "--set",
+        "--start-daemon",
+        "master",
+    ];
+    let mut taken = 0;
+    for seed in 0..40_000 {
+        let mut rng = lvx::base::Rng::new(seed);
+        let mut words: Vec<String> = Vec::new();
+        for _ in 0..=rng.below(9) {
+            let piece = PIECES[rng.below(PIECES.len() as u32) as usize];
+            match words.last_mut().filter(|_| rng.below(5) == 0) {
+                Some(last) => last.push_str(piece),
+                None => words.push(piece.to_owned()),
+            }
+        }
+        if let Ok(Parsed::Request { request, .. }) = parse("ipvsadm", &words, &names()) {
+            taken += 1;
+            match parse("ipvsadm", &request.to_words(), &NoNames) {
+                Ok(Parsed::Request { request: again, .. }) => assert_eq!(again, request, "seed {seed}: {words:?}"),
+                other => panic!("seed {seed}: {words:?}: {other:?}"),
+            }
+        }
+    }
+    assert!(taken > 100, "{taken}");
+}

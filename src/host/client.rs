@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::command::line::{Decoder, LineError, Part, encode_words};
 use crate::command::names::Names;
 use crate::command::program::{self, Executor, Output, Program};
-use crate::command::{ListOptions, Parsed, Refusal, Reply, Request, parse};
+use crate::command::{ListOptions, Parsed, Refusal, Reply, Request, parse, render};
 
 /// Octets taken from the socket at once.
 const READ_OCTETS: usize = 1 << 16;
@@ -101,6 +101,10 @@ impl Executor for Client {
         if self.failure.is_some() {
             return Err(Refusal::NotPermitted);
         }
+        // A word that no line can carry is no name of anything that the director has.
+        if encode_words(&request.to_words(), true).is_err() {
+            return Err(Refusal::Invalid);
+        }
         self.request(&request).unwrap_or_else(|error| {
             self.failure = Some(error);
             Err(Refusal::NotPermitted)
@@ -116,8 +120,8 @@ impl Executor for Client {
 /// When standard input or output fails; that nobody reads the output any more is none.
 pub fn lvxadm(path: &Path, arguments: &[String], names: &dyn Names) -> io::Result<i32> {
     let mut client = Client::new(path);
-    if let Some(options) = plain_connections(arguments, names) {
-        return client.stream_connections(&options);
+    if let Some(options) = connections_options(arguments, names) {
+        return client.stream_connections(&options, names);
     }
     let mut stdin = None;
     if program::reads_stdin(arguments, names) {
@@ -134,20 +138,49 @@ pub fn lvxadm(path: &Path, arguments: &[String], names: &dyn Names) -> io::Resul
     Ok(output.exit)
 }
 
-/// The options of `-L -n -c`: a table that may be long and is printed as the director renders it.
-fn plain_connections(arguments: &[String], names: &dyn Names) -> Option<ListOptions> {
+/// The options of `-L -c`: a table that may be long, so that it is printed as it comes.
+fn connections_options(arguments: &[String], names: &dyn Names) -> Option<ListOptions> {
     let (name, words) = arguments.split_first()?;
     if Program::of(name) != Program::Ipvsadm {
         return None;
     }
     match parse::parse(name, words, names) {
-        Ok(Parsed::Request { request: Request::Connections, output }) if output.numeric => Some(output),
+        Ok(Parsed::Request { request: Request::Connections, output }) => Some(output),
         _ => None,
     }
 }
 
+/// Puts names into a table of connections while it passes through.
+struct Naming<'a> {
+    options: &'a ListOptions,
+    names: &'a dyn Names,
+    /// The part of a line whose end has not come yet.
+    rest: Vec<u8>,
+}
+
+impl Naming<'_> {
+    /// What can be printed once `part` has come: whole lines; the header's as they are.
+    fn take(&mut self, part: &[u8]) -> String {
+        self.rest.extend_from_slice(part);
+        let whole = self.rest.iter().rposition(|&octet| octet == b'\n').map_or(0, |last| last + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        let mut out = String::new();
+        for line in String::from_utf8_lossy(&lines).lines() {
+            match render::parse_connection(line) {
+                Ok(row) => render::write_connection(&mut out, &row, self.options, self.names),
+                Err(_) => {
+                    out.push_str(line);
+                    out.push('\n');
+                }
+            }
+        }
+        out
+    }
+}
+
 impl Client {
-    fn stream_connections(&mut self, options: &ListOptions) -> io::Result<i32> {
+    fn stream_connections(&mut self, options: &ListOptions, names: &dyn Names) -> io::Result<i32> {
+        let mut naming = (!options.numeric).then(|| Naming { options, names, rest: Vec::new() });
         let mut words = vec!["-L".to_owned(), "-n".to_owned(), "-c".to_owned()];
         if options.persistent_conn {
             words.push("--persistent-conn".to_owned());
@@ -155,7 +188,8 @@ impl Client {
         let line = encode_words(&words, false).map_err(invalid)?;
         let mut failed_output = None;
         let answer = self.ask(&line, |part| {
-            let written = io::stdout().lock().write_all(part);
+            let named = naming.as_mut().map(|naming| naming.take(part));
+            let written = io::stdout().lock().write_all(named.as_ref().map_or(part, String::as_bytes));
             written.map_err(|error| {
                 let kind = error.kind();
                 failed_output = Some(error);
@@ -277,6 +311,28 @@ mod tests {
         });
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0], "json -C");
+    }
+
+    #[test]
+    fn connections_get_their_names_however_the_parts_are_cut() {
+        let names = crate::command::names::FileNames::new("http 80/tcp\n", "10.9.0.1 vip\n");
+        let options = ListOptions::default();
+        let text = "IPVS connection entries\n\
+                    pro expire state       source             virtual            destination\n\
+                    TCP 00:59  SYN_RECV    10.1.0.1:1025      10.9.0.1:80        10.2.0.1:8080\n";
+        for length in 1..text.len() {
+            let mut naming = Naming { options: &options, names: &names, rest: Vec::new() };
+            let out: String = text.as_bytes().chunks(length).map(|part| naming.take(part)).collect();
+            assert_eq!(out, text.replace("10.9.0.1:80 ", "vip:http    "), "parts of {length}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_cannot_be_sent_is_refused_without_asking() {
+        let mut client = Client::new(&std::env::temp_dir().join("lvx-client-nobody"));
+        let line = ["ipvsadm", "-A", "-t", "10.9.0.1:80", "-s", "r\nr"].map(str::to_owned);
+        let output = program::run(&line, None, &NoNames, &mut client);
+        assert_eq!((output.exit, client.failure.is_none()), (255, true));
     }
 
     #[test]
