@@ -21,9 +21,7 @@ impl Request {
             Request::DeleteServer { service, server } => words.add("-d").key(service).option("-r", server),
             Request::Zero(None) => words.add("-Z"),
             Request::Zero(Some(key)) => words.add("-Z").key(key),
-            Request::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
-                words.add("--set").add(tcp_s).add(tcp_fin_s).add(udp_s)
-            }
+            Request::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => words.add("--set").add(tcp_s).add(tcp_fin_s).add(udp_s),
             Request::StartDaemon(rule) => words.option("--start-daemon", role(rule.role)).daemon(rule),
             Request::StopDaemon(daemon) => words.option("--stop-daemon", role(*daemon)),
             Request::Services(None) => words.add("-L").add("-n"),
@@ -153,9 +151,9 @@ const fn checksum_option(checksum: TunnelChecksum) -> &'static str {
 mod tests {
     use super::*;
     use crate::base::{Address, Endpoint, Rng};
+    use crate::command::Parsed;
     use crate::command::names::NoNames;
     use crate::command::parse::parse;
-    use crate::command::Parsed;
 
     fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
         choices[rng.below(choices.len() as u32) as usize]
@@ -210,7 +208,8 @@ mod tests {
         };
         ServiceRule {
             key,
-            scheduler: pick(rng, &["rr", "wlc", "sh", "mh", "none", "r r", "-x", "it's", "quinze-lettres-", "\u{fe}"]).into(),
+            scheduler: pick(rng, &["rr", "wlc", "sh", "mh", "none", "r r", "-x", "it's", "quinze-lettres-", "\u{fe}"])
+                .into(),
             flags: SchedulerFlags(rng.below(8) as u8),
             persistent_s: (is_zero_port || chance(rng)).then(|| rng.below(2_678_400) + 1),
             mask,
@@ -227,8 +226,11 @@ mod tests {
             _ => port(rng),
         };
         let checksum = pick(rng, &[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote]);
-        let tunnels =
-            [Tunnel::Ipip, Tunnel::Gue { port: rng.below(65_535) as u16 + 1, checksum }, Tunnel::Gre { checksum: chance(rng) }];
+        let tunnels = [
+            Tunnel::Ipip,
+            Tunnel::Gue { port: rng.below(65_535) as u16 + 1, checksum },
+            Tunnel::Gre { checksum: chance(rng) },
+        ];
         let small = |rng: &mut Rng| if chance(rng) { 0 } else { rng.next_u32() >> 1 };
         ServerRule {
             endpoint: Endpoint::new(address(rng, family), port),
@@ -302,7 +304,7 @@ mod tests {
             one_packet: true,
         };
         let line = "-A -f 4294967295 -6 -s sh -p 60 -M 64 -o -b flag-1,flag-2";
-        assert_eq!(Request::AddService(rule).to_string(), line);
-        assert_eq!(Request::Services(None).to_string(), "-L -n");
+        assert_eq!(Request::AddService(rule).to_words().join(" "), line);
+        assert_eq!(Request::Services(None).to_words(), ["-L", "-n"]);
     }
 }

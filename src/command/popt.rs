@@ -101,10 +101,8 @@ impl<'a> Words<'a> {
     fn take_short(&mut self, cluster: &'a str) -> Result<Taken<'a>, PoptError> {
         let mut characters = cluster.chars();
         let letter = characters.next();
-        let row = OPTIONS
-            .iter()
-            .find(|row| row.short.is_some() && row.short == letter)
-            .ok_or(PoptError::UnknownOption)?;
+        let row =
+            OPTIONS.iter().find(|row| row.short.is_some() && row.short == letter).ok_or(PoptError::UnknownOption)?;
         let rest = Some(characters.as_str()).filter(|rest| !rest.is_empty());
         let value = rest.and_then(|rest| rest.strip_prefix('='));
         if row.value != Value::None || value.is_some() {
@@ -187,7 +185,7 @@ mod tests {
         assert_eq!(taken("-At"), ["add-service", "-At: missing argument"]);
         assert_eq!(taken("--numeric=1"), ["--numeric=1: option does not take an argument"]);
         assert_eq!(taken("-Ln="), ["list", "-Ln=: option does not take an argument"]);
-        assert_eq!(taken("-L -list"), ["list", "list", "-list: unknown option"]);
+        assert_eq!(taken("-L -lisq"), ["list", "list", "ipip", "scheduler=q"], "one dash begins a cluster");
         assert_eq!(taken("-é"), ["-é: unknown option"]);
     }
 }
