@@ -241,10 +241,8 @@ mod tests {
         let (output, asked) = run_script("ipvsadm -R", stdin, vec![Err(Refusal::NoService)]);
         assert_eq!(output.stderr, "No such service\n--bogus: unknown option\n");
         assert_eq!((output.exit, asked), (0, vec!["-D -t 1.2.3.4:80".to_owned(), "-C".to_owned()]));
-        let (output, _) = run_script("ipvsadm -R", "-C\n-D -t 1.2.3.4:80", vec![
-            Ok(Response::Done),
-            Err(Refusal::NoService),
-        ]);
+        let (output, _) =
+            run_script("ipvsadm -R", "-C\n-D -t 1.2.3.4:80", vec![Ok(Response::Done), Err(Refusal::NoService)]);
         assert_eq!(output.exit, 255, "the status is that of the last line");
     }
 

@@ -16,10 +16,9 @@ pub fn text(request: &Request, refusal: &Refusal) -> String {
             Refusal::NoService,
             Request::EditService(_) | Request::DeleteService(_) | Request::Zero(_) | Request::Services(_),
         ) => Some("No such service"),
-        (
-            Refusal::NoService,
-            Request::AddServer { .. } | Request::EditServer { .. } | Request::DeleteServer { .. },
-        ) => Some("Service not defined"),
+        (Refusal::NoService, Request::AddServer { .. } | Request::EditServer { .. } | Request::DeleteServer { .. }) => {
+            Some("Service not defined")
+        }
         (Refusal::NoService, Request::StopDaemon(_)) => Some("No daemon is running"),
         _ => None,
     };

@@ -49,7 +49,9 @@ impl Client {
                     return Ok(End { exit, stderr });
                 }
                 None => match stream.read(&mut octets)? {
-                    0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the director closed the connection")),
+                    0 => {
+                        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the director closed the connection"));
+                    }
                     count => self.decoder.push(&octets[..count]),
                 },
             }
@@ -291,11 +293,14 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_none_is_an_error_and_not_a_hang() {
-        let lines = with_director(|_| b"hello\n".to_vec(), |path| {
-            let mut client = Client::new(path);
-            program::run(&words("ipvsadm -C"), None, &NoNames, &mut client);
-            assert!(client.failure.is_some());
-        });
+        let lines = with_director(
+            |_| b"hello\n".to_vec(),
+            |path| {
+                let mut client = Client::new(path);
+                program::run(&words("ipvsadm -C"), None, &NoNames, &mut client);
+                assert!(client.failure.is_some());
+            },
+        );
         assert_eq!(lines.len(), 1);
     }
 }

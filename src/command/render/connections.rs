@@ -76,16 +76,7 @@ fn read_row(line: &str) -> Option<ConnectionInfo> {
     let virtual_service = read_endpoint(words.next()?)?;
     let destination = read_endpoint(words.next()?)?;
     let engine = words.next().map(|name| (name.to_owned(), words.collect::<Vec<_>>().join(" ")));
-    Some(ConnectionInfo {
-        protocol,
-        expires_s,
-        state,
-        client,
-        virtual_service,
-        destination,
-        engine,
-        from_sync: false,
-    })
+    Some(ConnectionInfo { protocol, expires_s, state, client, virtual_service, destination, engine, from_sync: false })
 }
 
 fn read_endpoint(text: &str) -> Option<Endpoint> {

@@ -172,13 +172,7 @@ fn counts(stats: &Stats) -> [u64; 5] {
 }
 
 fn rates(stats: &Stats) -> [u64; 5] {
-    [
-        stats.connection_rate,
-        stats.in_packet_rate,
-        stats.out_packet_rate,
-        stats.in_octet_rate,
-        stats.out_octet_rate,
-    ]
+    [stats.connection_rate, stats.in_packet_rate, stats.out_packet_rate, stats.in_octet_rate, stats.out_octet_rate]
 }
 
 /// ipvsadm 1.31 reads a server's counters with 32 bits, but for the octets.
