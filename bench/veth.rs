@@ -3,9 +3,9 @@
 //! `cargo bench --bench veth`, as root. Without the rights or `ip` it prints *skipped* and why, and that is all.
 //!
 //! # What it measures
-//! A generator (an AF_XDP port of its own) sends 60-octet UDP frames of N flows in turn, as fast as its ring takes
-//! them, every frame written anew. The subject carries them to the servers' interface, where a program in the driver
-//! drops and counts them. Rates are frames that arrived by the time of the measurement. Subjects:
+//! A generator (an AF_XDP port of its own) sends 60-octet UDP frames of N flows in turn, every frame written anew. The
+//! subject carries them to the servers' interface, which counts them and whose stack drops them at their link address.
+//! Subjects:
 //! - *floor*: the same port, the same XDP program, the same loop; new link addresses and out by the other interface.
 //!   What AF_XDP on veth costs without any director.
 //! - *lvx dr|nat|ipip*: the worker that lvxd runs, configured by its control: one UDP service, `wlc`, four servers.
@@ -16,22 +16,26 @@
 //! each run's ratio to the floor of that run. `--latency` adds UDP round trips through the same subjects, by sockets.
 //!
 //! # How to read it
-//! **veth is copy mode: these are no line rates.** Some 600 ns of each frame are the kernel's `sendto`, work of the
-//! receiving veth included, so the ratio says how much a director adds to a port on this machine, not how fast it is
-//! on a NIC. *ns* is the processor time of the director's thread for each frame that arrived, system calls and spinning
-//! included: it suffers less than the rates when others use the processors too. `cargo bench --bench forward` has the nanoseconds of the pipeline alone. Lost frames were offered beyond
-//! what the subject takes: *lost in* before the director took them from its ring, *lost out* after it had sent them.
-//! The kernel has no ring of ours to look at, so all its loss is *lost in*. The kernel forwards within the
-//! generator's system call, on the generator's processor: its rate is that of one processor that does everything,
-//! the others' that of two.
+//! **veth is copy mode: these are no line rates.** Most of the time of a frame is the kernel's `sendto`, the work of
+//! the receiving veth included. So the ratio says how much a director adds to a port on this machine, not how fast it is
+//! on a NIC; `cargo bench --bench forward` has the nanoseconds of the pipeline alone.
+//! - *median, min, max, ns, ratio*: **bursts**. The director rests while the generator fills its ring with 1024
+//!   frames, then empties it while the generator rests. *ns* is the processor time of its thread for a frame, system
+//!   calls included, the rates are its inverse: what one worker does when it always has full batches.
+//! - *flood, lost in, lost out*: both at once, as fast as the generator's ring takes frames; frames that arrived by the
+//!   time. The kernel makes the generator pay for each frame's way up to the director's ring, more than the director
+//!   pays. So without loss the flood is the generator's rate, not the director's. *Lost in* are frames that were
+//!   gone before the director took them from its ring, *lost out* those that it sent and that did not arrive.
+//! - The kernel forwards within the generator's system call, on the generator's processor. It has no ring to be filled,
+//!   hence no bursts, and its loss is all *lost in*. Its flood is the work of one processor, the others' of two.
 //!
 //! # What it asserts
 //! Nothing about times. Before the measurement a sample of frames is compared octet by octet with what the method
 //! asks for, and the server of each with its connection. Each run must drop nothing in the director and give back
 //! every chunk of the packet memory.
 //!
-//! Options after `--`: `--flows N,…`, `--method dr|nat|ipip,…`, `--seconds S` (a measurement), `--runs N`,
-//! `--latency` (round trips too), `--no-kernel`.
+//! Options after `--`: `--flows N,…`, `--method dr|nat|ipip,…`, `--seconds S` (of bursts, flood and round trips
+//! each), `--runs N`, `--latency` (round trips too), `--no-kernel`.
 
 #![allow(clippy::disallowed_methods)] // Real traffic runs in real time, on threads within namespaces.
 
@@ -40,6 +44,8 @@ use std::time::{Duration, Instant};
 use lvx::host::xdp::Xdp;
 use lvx::service::Method;
 
+#[path = "veth/bursts.rs"]
+mod bursts;
 #[path = "veth/latency.rs"]
 mod latency;
 #[path = "veth/net.rs"]
@@ -52,7 +58,7 @@ mod traffic;
 use latency::Answers;
 use net::{Net, Sink};
 use subject::{Director, Subject, Traffic};
-use traffic::{FLOWS_MAX, Generator, Tap};
+use traffic::{FLOWS_MAX, Generator, Pace, Tap};
 
 /// Flows and frames of the sample that is checked: one batch at a time, so that no queue overflows.
 const SAMPLE_FLOWS: u32 = 64;
@@ -100,7 +106,7 @@ fn options() -> Options {
         flows: vec![1, 1000, 100_000],
         methods: vec![Method::DirectRouting, Method::Masquerading, Method::Tunnelling],
         seconds: 1.0,
-        runs: 5,
+        runs: 3,
         latency: false,
         kernel: true,
     };
@@ -199,10 +205,10 @@ fn print_placement(cpus: &Cpus) {
 /// Sends a sample through a subject and compares what arrives with what should.
 fn check(net: &Net, subject: Subject, cpus: &Cpus) -> Result<(), String> {
     let tap = Tap::open(net)?;
-    let director = Director::start(net, subject, SAMPLE_FLOWS, Traffic::OneWay, cpus.director)?;
+    let director = Director::start(net, subject, SAMPLE_FLOWS, Traffic::Flood, cpus.director)?;
     let mut samples = Vec::new();
     for _ in 0..SAMPLE_ROUNDS {
-        Generator::start(net, SAMPLE_FLOWS, SAMPLE_FLOWS.into(), cpus.generator)?.finish();
+        Generator::start(net, SAMPLE_FLOWS, SAMPLE_FLOWS.into(), Pace::Flood, cpus.generator)?.finish();
         for _ in 0..SAMPLE_FLOWS {
             samples.push(tap.next().unwrap_or_else(|| panic!("{subject}: {} frames arrive", samples.len())));
         }
@@ -228,27 +234,26 @@ fn check(net: &Net, subject: Subject, cpus: &Cpus) -> Result<(), String> {
 /// One run of one subject.
 #[derive(Clone, Copy)]
 struct Measurement {
-    /// Millions of frames a second.
-    offered: f64,
-    arrived: f64,
-    /// Processor time of the director's thread for each frame.
-    processor_ns: f64,
-    /// Shares of all frames sent, in percent.
+    /// Processor time of the director's thread for each frame of a burst, nanoseconds; the kernel takes no bursts.
+    burst_ns: Option<f64>,
+    /// Millions of frames a second that arrived of a flood.
+    flood: f64,
+    /// Shares of all frames sent in the flood, in percent.
     lost_in: f64,
     lost_out: f64,
 }
 
 fn throughput(net: &Net, options: &Options, subjects: &[Subject], cpus: &Cpus) -> Result<(), String> {
-    let _sink = Sink::attach(net)?;
+    let _sink = Sink::open(net)?;
     println!(
-        "\nmillions of frames a second, {} runs of {} s; {} octets a frame",
+        "\nmillions of frames a second, {} runs of {} s each for bursts and flood; {} octets a frame",
         options.runs,
         options.seconds,
         traffic::FRAME_OCTETS
     );
     println!(
         "{:<18} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
-        "subject", "flows", "median", "min", "max", "ratio", "ns", "offered", "lost in", "lost out"
+        "subject", "flows", "median", "min", "max", "ns", "ratio", "flood", "lost in", "lost out"
     );
     for &flows in &options.flows {
         let mut runs: Vec<Vec<Measurement>> = vec![Vec::new(); subjects.len()];
@@ -258,57 +263,79 @@ fn throughput(net: &Net, options: &Options, subjects: &[Subject], cpus: &Cpus) -
             }
         }
         for (subject, mine) in subjects.iter().zip(&runs) {
-            let of = |value: fn(&Measurement) -> f64| sorted(mine.iter().map(value).collect());
-            let arrived = of(|run| run.arrived);
-            let ratios = sorted(mine.iter().zip(&runs[0]).map(|(run, floor)| run.arrived / floor.arrived).collect());
-            println!(
-                "{subject:<18} {flows:>8} {:>8.3} {:>8.3} {:>8.3} {:>8.2} {:>8.0} {:>8.3} {:>8.1}% {:>8.3}%",
-                median(&arrived),
-                arrived[0],
-                arrived[arrived.len() - 1],
-                median(&ratios),
-                median(&of(|run| run.processor_ns)),
-                median(&of(|run| run.offered)),
-                median(&of(|run| run.lost_in)),
-                median(&of(|run| run.lost_out)),
-            );
+            print_row(*subject, flows, mine, &runs[0]);
         }
     }
     Ok(())
 }
 
-fn measure(net: &Net, subject: Subject, flows: u32, seconds: f64, cpus: &Cpus) -> Result<Measurement, String> {
-    let before = net.arrived();
-    let director = Director::start(net, subject, flows, Traffic::OneWay, cpus.director)?;
-    let generator = Generator::start(net, flows, u64::MAX, cpus.generator)?;
-    let start = Instant::now();
-    while !director.is_warm() || start.elapsed() < WARM_UP_MIN {
-        assert!(start.elapsed() < WARM_UP_MAX, "{subject}: {flows} connections are made");
-        std::thread::sleep(Duration::from_millis(10));
+fn print_row(subject: Subject, flows: u32, runs: &[Measurement], floor: &[Measurement]) {
+    let times = sorted(runs.iter().filter_map(|run| run.burst_ns).collect());
+    let ratios = runs.iter().zip(floor).filter_map(|(run, floor)| Some(floor.burst_ns? / run.burst_ns?));
+    let ratios = sorted(ratios.collect());
+    if let [shortest, .., longest] | [shortest @ longest] = times[..] {
+        let ns = median(&times);
+        let rates = [ns, longest, shortest].map(|ns| 1e3 / ns);
+        print!("{subject:<18} {flows:>8} {:>8.3} {:>8.3} {:>8.3} {ns:>8.0}", rates[0], rates[1], rates[2]);
+        print!(" {:>8.3}", median(&ratios));
+    } else {
+        print!("{subject:<18} {flows:>8} {:>8} {:>8} {:>8} {:>8} {:>8}", "-", "-", "-", "-", "-");
     }
-    // All three within the namespace, so that nothing but the reads lies between the times.
-    let (arrived, sent, used_ns, time) = net.server.run(|| {
-        let read = || (net::received_by("e"), generator.sent(), director.processor_ns(), Instant::now());
+    let of = |value: fn(&Measurement) -> f64| median(&sorted(runs.iter().map(value).collect()));
+    let (flood, lost_in, lost_out) = (of(|run| run.flood), of(|run| run.lost_in), of(|run| run.lost_out));
+    println!(" {flood:>8.3} {lost_in:>8.2}% {lost_out:>8.2}%");
+}
+
+fn measure(net: &Net, subject: Subject, flows: u32, seconds: f64, cpus: &Cpus) -> Result<Measurement, String> {
+    let burst_ns = if subject == Subject::Kernel { None } else { Some(bursts(net, subject, flows, seconds, cpus)?) };
+    let before = net.arrived();
+    let director = Director::start(net, subject, flows, Traffic::Flood, cpus.director)?;
+    let generator = Generator::start(net, flows, u64::MAX, Pace::Flood, cpus.generator)?;
+    warm_up(&director, subject);
+    // Within the namespace, so that nothing but a read lies between count and time.
+    let flood = net.server.run(|| {
+        let read = || (net::received_by("e"), Instant::now());
         let first = read();
         std::thread::sleep(Duration::from_secs_f64(seconds));
         let last = read();
-        (last.0 - first.0, last.1 - first.1, last.2 - first.2, (last.3 - first.3).as_secs_f64())
+        (last.0 - first.0) as f64 / (last.1 - first.1).as_secs_f64() / 1e6
     });
-    assert!(arrived > 0, "{subject}: frames arrive");
-    let sent_in_all = generator.stop();
-    let arrived_in_all = settled(net) - before;
+    assert!(flood > 0.0, "{subject}: frames arrive");
+    let sent = generator.stop();
+    let arrived = settled(net) - before;
     let taken = director.transmitted();
     director.stop(net);
-    let lost_out = taken.saturating_sub(arrived_in_all);
-    let lost = sent_in_all.saturating_sub(arrived_in_all);
-    let percent = |frames: u64| 100.0 * frames as f64 / sent_in_all as f64;
-    Ok(Measurement {
-        offered: sent as f64 / time / 1e6,
-        arrived: arrived as f64 / time / 1e6,
-        processor_ns: used_ns as f64 / arrived as f64,
-        lost_in: percent(lost - lost_out),
-        lost_out: percent(lost_out),
-    })
+    let lost_out = taken.saturating_sub(arrived);
+    let lost_in = sent.saturating_sub(arrived).saturating_sub(lost_out);
+    let percent = |frames: u64| 100.0 * frames as f64 / sent as f64;
+    Ok(Measurement { burst_ns, flood, lost_in: percent(lost_in), lost_out: percent(lost_out) })
+}
+
+/// Nanoseconds that the director's thread needs for a frame of a burst.
+fn bursts(net: &Net, subject: Subject, flows: u32, seconds: f64, cpus: &Cpus) -> Result<f64, String> {
+    let before = net.arrived();
+    let director = Director::start(net, subject, flows, Traffic::Bursts, cpus.director)?;
+    let gate = director.gate();
+    let generator = Generator::start(net, flows, u64::MAX, Pace::Bursts(director.gate()), cpus.generator)?;
+    warm_up(&director, subject);
+    let first = gate.totals();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    let last = gate.totals();
+    let sent = generator.stop();
+    let arrived = settled(net) - before;
+    director.stop(net);
+    assert_eq!(arrived, sent, "{subject}: every frame of every burst arrives");
+    assert!(last.0 > first.0, "{subject}: bursts take less than {seconds} s");
+    Ok((last.1 - first.1) as f64 / (last.0 - first.0) as f64)
+}
+
+/// Waits until all connections are there and the load has run for a while.
+fn warm_up(director: &Director, subject: Subject) {
+    let start = Instant::now();
+    while !director.is_warm() || start.elapsed() < WARM_UP_MIN {
+        assert!(start.elapsed() < WARM_UP_MAX, "{subject}: all connections are made");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Frames that have arrived, once no more come.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
@@ -96,8 +96,9 @@ link set past up
 addr add 10.77.2.1/24 dev e
 addr add 10.77.3.2/24 dev past
 addr add 10.77.9.1/32 dev lo
-neigh replace 10.77.2.254 lladdr 02:00:00:00:02:fe dev e nud permanent
 ";
+
+const SERVER_NEIGHBOUR: &str = "neigh replace 10.77.2.254 lladdr 02:00:00:00:02:fe dev e nud permanent\n";
 
 /// Knobs of every namespace: nothing but our frames on the links, no filter of sources.
 const KNOBS: [(&str, &str); 4] = [
@@ -133,7 +134,8 @@ impl Net {
         let named = |text: &str| text.replace("CLIENT", &self.client.path()).replace("SERVER", &self.server.path());
         self.director.ip(&named(DIRECTOR))?;
         self.client.ip(&named(CLIENT))?;
-        self.server.ip(SERVER)
+        self.server.ip(SERVER)?;
+        self.server.ip(SERVER_NEIGHBOUR)
     }
 
     /// Frames that have arrived at the servers, whatever became of them there.
@@ -227,7 +229,7 @@ pub fn index_of(device: &str) -> u32 {
     netdevice::name_to_index(&socket, device).expect("the interface exists")
 }
 
-/// Frames received by an interface of this thread's namespace; on veth those that a program drops too.
+/// Frames received by an interface of this thread's namespace, whatever became of them.
 pub fn received_by(device: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/net/dev").expect("proc is mounted");
     let line = text.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'));
@@ -235,65 +237,24 @@ pub fn received_by(device: &str) -> u64 {
     packets.expect("a line of numbers for the interface")
 }
 
-/// Drops and counts what arrives at the servers, in the driver: the cheapest receiver there is, the same for all.
-pub struct Sink {
-    _link: OwnedFd,
+/// While it lives, the servers' interface has a link address that nobody sends to: its stack drops what arrives as
+/// soon as it has looked at that. No receiver is cheaper here: for a program in the
+/// driver, veth copies each frame first.
+pub struct Sink<'a> {
+    net: &'a Net,
 }
 
-impl Sink {
-    /// Attaches the program; dropping the sink detaches it.
-    pub fn attach(net: &Net) -> Result<Self, String> {
-        net.server.run(|| drop_all(index_of("e"))).map_err(|error| format!("a program that drops: {error}"))
+impl<'a> Sink<'a> {
+    /// Makes the servers' interface drop all.
+    pub fn open(net: &'a Net) -> Result<Self, String> {
+        net.server.ip("link set e address 02:00:00:00:02:ff\n")?;
+        Ok(Self { net })
     }
 }
 
-/// `BPF_PROG_LOAD` of linux/bpf.h, as far as it is needed.
-#[repr(C)]
-struct LoadProgram {
-    program_type: u32,
-    instructions: u32,
-    first: u64,
-    license: u64,
-    rest: [u64; 3],
-}
-
-/// `BPF_LINK_CREATE` of linux/bpf.h, as far as it is needed.
-#[repr(C)]
-struct CreateLink {
-    program: u32,
-    interface: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-fn drop_all(interface: u32) -> io::Result<Sink> {
-    const PROG_LOAD: i32 = 5;
-    const LINK_CREATE: i32 = 28;
-    const PROG_TYPE_XDP: u32 = 6;
-    const ATTACH_XDP: u32 = 37;
-    const FLAGS_DRV_MODE: u32 = 4;
-    // r0 = XDP_DROP; exit. The register's four bits make the second octet.
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let load = LoadProgram {
-        program_type: PROG_TYPE_XDP,
-        instructions: instructions.len() as u32,
-        first: instructions.as_ptr() as u64,
-        license: c"Apache-2.0 OR MIT".as_ptr() as u64,
-        rest: [0; 3],
-    };
-    let program = bpf(PROG_LOAD, &load)?;
-    let link =
-        CreateLink { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_XDP, flags: FLAGS_DRV_MODE };
-    Ok(Sink { _link: bpf(LINK_CREATE, &link)? })
-}
-
-fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads as many octets as it is told, and what they point to lives until the call is over.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>() as u32) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
+impl Drop for Sink<'_> {
+    fn drop(&mut self) {
+        // Neighbours went with the address. Without any of it, round trips fail and say so.
+        let _ = self.net.server.ip(&format!("link set e address 02:00:00:00:02:01\n{SERVER_NEIGHBOUR}"));
     }
-    // SAFETY: both commands return a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }

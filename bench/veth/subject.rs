@@ -21,6 +21,7 @@ use lvx::route::{Database, net_file};
 use lvx::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 use lvx::worker::Worker;
 
+use crate::bursts::Gate;
 use crate::net::{self, Net};
 use crate::traffic::Generator;
 
@@ -68,8 +69,10 @@ impl fmt::Display for Subject {
 /// What goes through a subject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Traffic {
-    /// The generator's frames, to all real servers.
-    OneWay,
+    /// The generator's frames without end, to all real servers.
+    Flood,
+    /// The same in bursts, each dealt with before the next.
+    Bursts,
     /// Round trips of sockets, to one real server.
     BothWays,
 }
@@ -86,26 +89,6 @@ struct Handle {
     shared: Arc<Shared>,
     waker: Waker,
     monitor: XskMonitor,
-    thread: Processor,
-}
-
-/// Reads how long a thread has run.
-struct Processor {
-    path: String,
-}
-
-impl Processor {
-    fn of_this_thread() -> Self {
-        // SAFETY: the call has no arguments and cannot fail.
-        let thread = unsafe { libc::gettid() };
-        Self { path: format!("/proc/self/task/{thread}/schedstat") }
-    }
-
-    /// Nanoseconds; 0 when the thread has ended or the kernel does not say.
-    fn used_ns(&self) -> u64 {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
-    }
 }
 
 /// A running subject.
@@ -114,6 +97,7 @@ pub struct Director {
     subject: Subject,
     flows: u32,
     traffic: Traffic,
+    gate: Arc<Gate>,
     running: Option<(JoinHandle<Report>, Handle)>,
 }
 
@@ -126,11 +110,11 @@ impl Director {
         traffic: Traffic,
         cpu: Option<usize>,
     ) -> Result<Self, String> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(Gate::default()));
         if subject == Subject::Kernel {
-            return Ok(Self { stop, subject, flows, traffic, running: None });
+            return Ok(Self { stop, subject, flows, traffic, gate, running: None });
         }
-        let stopped = Arc::clone(&stop);
+        let (stopped, opened) = (Arc::clone(&stop), Arc::clone(&gate));
         let (ready, started) = mpsc::channel();
         let thread = net.director.within(move || {
             crate::pin(cpu);
@@ -140,17 +124,19 @@ impl Director {
                 Ok(parts) => {
                     let shared = Arc::clone(parts.control.shared());
                     let (waker, monitor) = (parts.port.waker(), parts.port.monitor());
-                    let handle = Handle { shared, waker, monitor, thread: Processor::of_this_thread() };
+                    let handle = Handle { shared, waker, monitor };
                     (Some(parts), Ok(handle))
                 }
                 Err(error) => (None, Err(error)),
             };
             // Whoever waits has gone only when the benchmark has failed already.
             let _ = ready.send(answer);
-            parts.map(|parts| parts.run(subject, clock, traffic, &stopped)).unwrap_or_default()
+            parts
+                .map(|parts| parts.run(subject, traffic, &Turns { clock, gate: &opened, stop: &stopped }))
+                .unwrap_or_default()
         });
         let handle = started.recv().map_err(|error| error.to_string())??;
-        Ok(Self { stop, subject, flows, traffic, running: Some((thread, handle)) })
+        Ok(Self { stop, subject, flows, traffic, gate, running: Some((thread, handle)) })
     }
 
     /// True when every flow has its connection.
@@ -164,9 +150,9 @@ impl Director {
         self.running.as_ref().map_or(0, |(_, handle)| handle.monitor.counters().transmitted.load())
     }
 
-    /// Nanoseconds that the thread has run so far, system calls included; 0 where the kernel is the subject.
-    pub fn processor_ns(&self) -> u64 {
-        self.running.as_ref().map_or(0, |(_, handle)| handle.thread.used_ns())
+    /// Where bursts are handed over.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
     /// Stops the subject and checks that it dropped nothing and lost no chunk.
@@ -175,7 +161,7 @@ impl Director {
         self.stop.store(true, Relaxed);
         let Some((thread, handle)) = self.running else { return Report::default() };
         handle.waker.wake();
-        if self.traffic == Traffic::OneWay {
+        if self.traffic != Traffic::BothWays {
             let trickle = Generator::trickle(net);
             while !thread.is_finished() {
                 std::thread::sleep(Duration::from_millis(1));
@@ -208,7 +194,7 @@ impl Parts {
             Subject::Lvx(method) => method,
             Subject::Floor | Subject::Kernel => Method::DirectRouting,
         };
-        let servers = if traffic == Traffic::OneWay { net::SERVERS } else { 1 };
+        let servers = if traffic == Traffic::BothWays { 1 } else { net::SERVERS };
         for request in rules(method, servers) {
             control.execute(now, request).map_err(|refusal| refusal.to_string())?;
         }
@@ -231,15 +217,15 @@ impl Parts {
         Ok(Self { _xdp: xdp, control, port })
     }
 
-    fn run(self, subject: Subject, clock: Clock, traffic: Traffic, stop: &AtomicBool) -> Report {
+    fn run(self, subject: Subject, traffic: Traffic, turns: &Turns<'_>) -> Report {
         let Self { _xdp, control, port } = self;
         let shared = Arc::clone(control.shared());
         let monitor = port.monitor();
         if subject == Subject::Floor {
-            drive(&mut Floor { port, batch: Vec::with_capacity(BATCH_FRAMES) }, clock, traffic, stop);
+            drive(&mut Floor { port, batch: Vec::with_capacity(BATCH_FRAMES) }, traffic, turns);
         } else {
             let forwarder = Forwarder::new(Arc::clone(&shared), 0);
-            drive(&mut Worker::new(port, forwarder, clock.now()), clock, traffic, stop);
+            drive(&mut Worker::new(port, forwarder, turns.clock.now()), traffic, turns);
             let counters = &shared.workers[0].counters;
             for reason in DropReason::ALL {
                 assert_eq!(counters.drops(*reason), 0, "{subject} dropped frames: {}", reason.name());
@@ -250,7 +236,7 @@ impl Parts {
         let counters = monitor.counters();
         assert_eq!(counters.transmit_full.load(), 0, "{subject}: no transmit ring overflows");
         assert_eq!(counters.received.load(), counters.transmitted.load(), "{subject}: every frame is sent");
-        Report { connections: connections(&control, clock.now()) }
+        Report { connections: connections(&control, turns.clock.now()) }
     }
 }
 
@@ -339,8 +325,33 @@ impl Loop for Floor {
     }
 }
 
-/// The loop of lvxd's workers, then the check of the chunks.
-fn drive<L: Loop>(subject: &mut L, clock: Clock, traffic: Traffic, stop: &AtomicBool) {
+/// What says when a thread takes frames.
+struct Turns<'a> {
+    clock: Clock,
+    gate: &'a Gate,
+    stop: &'a AtomicBool,
+}
+
+/// Takes frames until told to stop, then checks the chunks.
+fn drive<L: Loop>(subject: &mut L, traffic: Traffic, turns: &Turns<'_>) {
+    let Turns { clock, gate, stop } = *turns;
+    if traffic == Traffic::Bursts {
+        while !stop.load(Relaxed) {
+            gate.take_over(|| subject.step(clock.now()));
+        }
+    } else {
+        work(subject, clock, stop);
+    }
+    let slack = if traffic == Traffic::BothWays { INTERFACES.len() * (PORTION - 1) as usize } else { 0 };
+    check_chunks(subject, INTERFACES.len(), slack, |subject| {
+        subject.step(clock.now());
+        subject.port()
+    });
+    subject.sleep();
+}
+
+/// The loop of lvxd's workers.
+fn work<L: Loop>(subject: &mut L, clock: Clock, stop: &AtomicBool) {
     let mut idle = 0;
     while !stop.load(Relaxed) {
         if subject.step(clock.now()) > 0 {
@@ -355,12 +366,6 @@ fn drive<L: Loop>(subject: &mut L, clock: Clock, traffic: Traffic, stop: &Atomic
             std::hint::spin_loop();
         }
     }
-    let slack = if traffic == Traffic::OneWay { 0 } else { INTERFACES.len() * (PORTION - 1) as usize };
-    check_chunks(subject, INTERFACES.len(), slack, |subject| {
-        subject.step(clock.now());
-        subject.port()
-    });
-    subject.sleep();
 }
 
 /// Checks that every chunk of the port of `holder` is free or in a fill ring, and gives time for that. `advance`

@@ -15,6 +15,7 @@ use lvx::service::Method;
 use lvx::wire::checksum::{self, Update};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::bursts::{BURST, Gate};
 use crate::net::{self, Net};
 use crate::subject::{Subject, check_chunks};
 
@@ -142,6 +143,16 @@ impl Maker {
     }
 }
 
+/// How a generator sends.
+pub enum Pace {
+    /// As fast as the ring takes frames.
+    Flood,
+    /// Bursts, each when the director has dealt with the one before.
+    Bursts(Arc<Gate>),
+    /// One frame at a time with a pause after each.
+    Trickle,
+}
+
 /// A thread that sends, in the client's namespace.
 pub struct Generator {
     stop: Arc<AtomicBool>,
@@ -150,24 +161,13 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Sends frames of `flows` flows, at most `limit`, as fast as the ring takes them.
-    pub fn start(net: &Net, flows: u32, limit: u64, cpu: Option<usize>) -> Result<Self, String> {
-        Self::start_paced(net, flows, limit, cpu, None)
-    }
-
-    /// Sends frames of one flow, one at a time with a pause after each, until it is stopped.
+    /// Sends frames of one flow, one by one, until it is stopped.
     pub fn trickle(net: &Net) -> Self {
-        let generator = Self::start_paced(net, 1, u64::MAX, None, Some(TRICKLE_PAUSE));
-        generator.expect("the port can be opened again")
+        Self::start(net, 1, u64::MAX, Pace::Trickle, None).expect("the port can be opened again")
     }
 
-    fn start_paced(
-        net: &Net,
-        flows: u32,
-        limit: u64,
-        cpu: Option<usize>,
-        pause: Option<Duration>,
-    ) -> Result<Self, String> {
+    /// Sends frames of `flows` flows in turn, at most `limit`.
+    pub fn start(net: &Net, flows: u32, limit: u64, pace: Pace, cpu: Option<usize>) -> Result<Self, String> {
         assert!((1..=FLOWS_MAX).contains(&flows));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -180,16 +180,11 @@ impl Generator {
             // Whoever waits has gone only when the benchmark has failed already.
             let _ = ready.send(monitor);
             if let Ok(port) = port {
-                send(port, Maker::new(flows), limit, pause, &stopped);
+                send(port, Maker::new(flows), limit, &pace, &stopped);
             }
         });
         let monitor = started.recv().map_err(|error| error.to_string())??;
         Ok(Self { stop, monitor, thread })
-    }
-
-    /// Frames given to the kernel so far.
-    pub fn sent(&self) -> u64 {
-        self.monitor.counters().transmitted.load()
     }
 
     /// Stops, lets what was sent leave, and returns how many frames that were.
@@ -205,13 +200,14 @@ impl Generator {
     }
 }
 
-fn send(mut port: XskPort, mut maker: Maker, limit: u64, pause: Option<Duration>, stop: &AtomicBool) {
+fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &AtomicBool) {
     // One ring's worth of chunks goes round. The rest is kept, so that the transmit ring never overflows.
     let slots = RING_SLOTS as usize;
     let mut kept: Vec<_> = std::iter::from_fn(|| port.allocate(FRAME_OCTETS, InterfaceId(0))).collect();
     let mut usable = kept.split_off(kept.len() - slots);
     usable.drain(..).for_each(|frame| port.release(frame));
-    let batch = if pause.is_some() { 1 } else { BATCH_FRAMES as u64 };
+    let batch = if matches!(pace, Pace::Trickle) { 1 } else { BATCH_FRAMES as u64 };
+    let mut in_burst = 0;
     let mut left = limit;
     while left > 0 && !stop.load(Relaxed) {
         let mut made = 0;
@@ -223,13 +219,24 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pause: Option<Duration>
         }
         port.flush();
         left -= made;
-        if let Some(pause) = pause {
-            std::thread::sleep(pause);
+        in_burst += made;
+        match pace {
+            Pace::Trickle => std::thread::sleep(TRICKLE_PAUSE),
+            Pace::Bursts(gate) if in_burst >= BURST => {
+                in_burst = 0;
+                let sent = settle(&mut port, slots);
+                gate.hand_over(sent);
+            }
+            Pace::Bursts(_) | Pace::Flood => {}
         }
         if made == 0 {
             // The kernel's own thread may have to run on this processor before there is room again.
             std::thread::yield_now();
         }
+    }
+    if let Pace::Bursts(gate) = pace {
+        let sent = settle(&mut port, slots);
+        gate.hand_over(sent);
     }
     kept.drain(..).for_each(|frame| port.release(frame));
     check_chunks(&mut port, 1, 0, |port| {
@@ -237,6 +244,21 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pause: Option<Duration>
         port
     });
     assert_eq!(port.monitor().counters().transmit_full.load(), 0, "the generator's ring never overflows");
+}
+
+/// Waits until all frames have left, so that all `chunks` are free again; returns how many that were in all.
+fn settle(port: &mut XskPort, chunks: usize) -> u64 {
+    let mut frames = Vec::with_capacity(chunks);
+    loop {
+        port.flush();
+        frames.extend(std::iter::from_fn(|| port.allocate(FRAME_OCTETS, InterfaceId(0))));
+        let free = frames.len();
+        frames.drain(..).for_each(|frame| port.release(frame));
+        if free == chunks {
+            return port.monitor().counters().transmitted.load();
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Sees every frame that arrives at an interface, as the kernel got it.
