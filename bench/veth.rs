@@ -17,8 +17,8 @@
 //!
 //! # How to read it
 //! **veth is copy mode: these are no line rates.** Most of the time of a frame is the kernel's `sendto`, the work of
-//! the receiving veth included. So the ratio says how much a director adds to a port on this machine, not how fast it is
-//! on a NIC; `cargo bench --bench forward` has the nanoseconds of the pipeline alone.
+//! the receiving veth included. So the ratio says how much a director adds to a port on this machine, not how fast
+//! it is on a NIC; `cargo bench --bench forward` has the nanoseconds of the pipeline alone.
 //! - *median, min, max, ns, ratio*: **bursts**. The director rests while the generator fills its ring with 1024
 //!   frames, then empties it while the generator rests. *ns* is the processor time of its thread for a frame, system
 //!   calls included, the rates are its inverse: what one worker does when it always has full batches.
