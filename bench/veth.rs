@@ -32,7 +32,8 @@
 //! # What it asserts
 //! Nothing about times. Before the measurement a sample of frames is compared octet by octet with what the method
 //! asks for, and the server of each with its connection. Each run must drop nothing in the director and give back
-//! every chunk of the packet memory.
+//! every chunk of the packet memory: to the chunk where frames go one way, to a portion of the fill ring in round
+//! trips.
 //!
 //! Options after `--`: `--flows N,…`, `--method dr|nat|ipip,…`, `--seconds S` (of bursts, flood and round trips
 //! each), `--runs N`, `--latency` (round trips too), `--no-kernel`.

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::bursts::{BURST, Gate};
 use crate::net::{self, Net};
-use crate::subject::{Subject, check_chunks};
+use crate::subject::{Proof, Subject, check_chunks};
 
 /// Octets of a frame without its check sequence: the shortest that Ethernet has.
 pub const FRAME_OCTETS: usize = 60;
@@ -239,7 +239,7 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &Ato
         gate.hand_over(sent);
     }
     kept.drain(..).for_each(|frame| port.release(frame));
-    check_chunks(&mut port, 1, 0, |port| {
+    check_chunks(&mut port, 1, Proof::Still, |port| {
         port.flush();
         port
     });
