@@ -7,7 +7,7 @@ const CHUNK: usize = 256;
 
 /// A table of values by index, made in chunks when a chunk is first asked for.
 pub struct Chunked<T> {
-    chunks: Box<[OnceLock<Box<[T]>>]>,
+    chunks: Box<[OnceLock<Box<[T; CHUNK]>>]>,
 }
 
 impl<T: Default> Chunked<T> {
@@ -26,14 +26,14 @@ impl<T: Default> Chunked<T> {
     /// # Panics
     /// When `index` is not below the capacity: indexes are handed out by the table's owner.
     pub fn get_or_make(&self, index: usize) -> &T {
-        let chunk = self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
-        &chunk[index % CHUNK]
+        let make = || Box::new(std::array::from_fn(|_| T::default()));
+        &self.chunks[index / CHUNK].get_or_init(make)[index % CHUNK]
     }
 
     /// The value at `index`, if its chunk has been made.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
-        self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
+        Some(&self.chunks.get(index / CHUNK)?.get()?[index % CHUNK])
     }
 }
 
