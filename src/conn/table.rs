@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
 use crate::conn::pool::Pool;
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::tcp;
@@ -181,19 +181,17 @@ impl Table {
         prefetch(self.bucket(hash));
     }
 
-    /// Asks for the lines of the entries that the bucket's tags suggest. Reads without the lock: a wrong guess costs
-    /// a line.
+    /// Asks for the lines of the entry that the bucket's tags suggest first; two of a bucket rarely share one. Reads
+    /// without the lock: a wrong guess costs a line.
     #[inline]
-    pub fn prefetch_entries(&self, hash: u64) {
-        let words = &self.bucket(hash).0;
-        for slot in 0..SLOTS {
-            let bound = words[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed);
-            if bound >> 16 == tag(hash) {
-                let id = EntryId(words[FIRST_SLOT + 2 * slot + 1].load(Ordering::Relaxed));
-                match id.family() {
-                    Family::V4 => self.v4.prefetch(id),
-                    Family::V6 => self.v6.prefetch(id),
-                }
+    pub fn prefetch_entry(&self, hash: u64) {
+        let bucket = self.bucket(hash);
+        let wanted = |&slot: &usize| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag(hash);
+        if let Some(slot) = (0..SLOTS).find(wanted) {
+            let id = slot_id(bucket, slot);
+            match id.family() {
+                Family::V4 => self.v4.prefetch(id),
+                Family::V6 => self.v6.prefetch(id),
             }
         }
     }
@@ -229,16 +227,15 @@ impl Table {
             entry.flags().has(Flags::TEMPLATE)
                 && entry.protocol_code() == code
                 && entry.ports_match(key.client.port, key.other.port)
-                && entry.client().address == key.client.address
-                && entry.virtual_service().address == key.other.address
+                && entry.addresses_match(key.client.address, key.other.address)
         })
     }
 
     fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        let place = self.search(bucket.line, hash, now_ticks, matches)?;
-        Some(Found { table: self, bucket, place, hash, now_ticks })
+        let (entry, place) = self.search(bucket.line, hash, now_ticks, matches)?;
+        Some(Found { table: self, bucket, entry, place, hash, now_ticks })
     }
 
     /// Adds a connection, unless one with its key exists. Binds the destination.
@@ -249,8 +246,8 @@ impl Table {
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
         if new.key.client.port != 0 {
             let same = |entry: Entry<'_>| !template && matches_inbound(entry, &new.key);
-            if let Some(place) = self.search(bucket.line, hash, now_ticks, same) {
-                return Inserted::Existing(Found { table: self, bucket, place, hash, now_ticks });
+            if let Some((entry, place)) = self.search(bucket.line, hash, now_ticks, same) {
+                return Inserted::Existing(Found { table: self, bucket, entry, place, hash, now_ticks });
             }
         }
         let family = new.key.other.address.family().max(new.key.client.address.family());
@@ -263,11 +260,10 @@ impl Table {
             return Inserted::Full;
         };
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
-        entry.set_client(new.key.client);
-        entry.set_virtual_service(new.key.other);
+        entry.set_key(new.key.client, new.key.other);
         entry.set_destination_endpoint(new.destination);
         entry.set_flags(new.flags);
-        entry.set_timer(timeout_s, State::NONE, new.key.protocol);
+        entry.start_timer(timeout_s, State::NONE, new.key.protocol);
         entry.set_deadline(now_ticks.wrapping_add(timeout_s * TICKS_PER_SECOND));
         entry.set_destination(new.destination_id);
         entry.set_controller(new.controller);
@@ -280,7 +276,7 @@ impl Table {
         }
         let place = self.link(bucket.line, hash, entry, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(Found { table: self, bucket, place, hash, now_ticks })
+        Inserted::New(Found { table: self, bucket, entry, place, hash, now_ticks })
     }
 
     /// Calls `visit` for each live entry of bucket `index`, the bucket held.
@@ -337,7 +333,7 @@ impl Table {
         })
     }
 
-    /// The place of the first live entry that matches; expired ones that match are retired on the way.
+    /// The first live entry that matches, and its place; expired ones that match are retired on the way.
     #[inline]
     fn search(
         &self,
@@ -345,27 +341,36 @@ impl Table {
         hash: u64,
         now_ticks: u32,
         matches: impl Fn(Entry<'_>) -> bool,
-    ) -> Option<Place> {
+    ) -> Option<(Entry<'_>, Place)> {
         for slot in 0..SLOTS {
             if bucket.0[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed) >> 16 != tag(hash) {
                 continue;
             }
             let id = slot_id(bucket, slot);
-            if id.is_none() || !matches(self.entry(id)) {
+            if id.is_none() {
                 continue;
             }
-            let place = Place { id, slot: Some(slot as u8) };
-            if self.is_live(bucket, place, now_ticks) {
-                return Some(place);
+            let (entry, place) = (self.entry(id), Place { id, slot: Some(slot as u8) });
+            if matches(entry) && self.is_live(bucket, entry, place, now_ticks) {
+                return Some((entry, place));
             }
         }
+        if has_overflow(bucket) { self.search_overflow(bucket, now_ticks, &matches) } else { None }
+    }
+
+    #[cold]
+    fn search_overflow(
+        &self,
+        bucket: &Line<16>,
+        now_ticks: u32,
+        matches: &dyn Fn(Entry<'_>) -> bool,
+    ) -> Option<(Entry<'_>, Place)> {
         let mut id = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
         while !id.is_none() {
-            let entry = self.entry(id);
+            let (entry, place) = (self.entry(id), Place { id, slot: None });
             let next = entry.next();
-            let place = Place { id, slot: None };
-            if matches(entry) && self.is_live(bucket, place, now_ticks) {
-                return Some(place);
+            if matches(entry) && self.is_live(bucket, entry, place, now_ticks) {
+                return Some((entry, place));
             }
             id = next;
         }
@@ -373,12 +378,13 @@ impl Table {
     }
 
     #[inline]
-    fn is_live(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
-        !self.entry(place.id).is_expired(now_ticks) || !self.retire(bucket, place, now_ticks)
+    fn is_live(&self, bucket: &Line<16>, entry: Entry<'_>, place: Place, now_ticks: u32) -> bool {
+        !entry.is_expired(now_ticks) || !self.retire(bucket, place, now_ticks)
     }
 
     /// Ends an entry whose deadline has passed, or gives it another minute when it controls others. True when it is
     /// gone.
+    #[cold]
     pub(super) fn retire(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
         let entry = self.entry(place.id);
         if entry.controlled() == 0 {
@@ -484,6 +490,7 @@ impl Drop for Held<'_> {
 pub struct Found<'t> {
     table: &'t Table,
     bucket: Held<'t>,
+    entry: Entry<'t>,
     place: Place,
     hash: u64,
     now_ticks: u32,
@@ -493,49 +500,65 @@ impl<'t> Found<'t> {
     /// The entry.
     #[inline]
     pub fn entry(&self) -> Entry<'t> {
-        self.table.entry(self.place.id)
+        self.entry
     }
 
-    /// What a packet does to the entry: the next state and its timeout, active and inactive counts, the flags, the
-    /// client's packet count. The deadline moves with [`Found::restart`].
+    /// All that a packet does to the entry: [`Found::advance`], then the client's packet counts, then
+    /// [`Found::restart`].
+    #[inline]
+    pub fn follow(&self, direction: Direction, event: Event, secure_tcp: bool) {
+        let timer = self.next_timer(direction, event, secure_tcp);
+        self.entry.set_timer(timer);
+        if direction == Direction::Inbound {
+            self.entry.set_in_packets(self.entry.in_packets().wrapping_add(1));
+        }
+        self.restart_by(timer);
+    }
+
+    /// What a packet does to the entry's state: the next state and its timeout, active and inactive counts, the
+    /// flags. The deadline moves with [`Found::restart`].
     #[inline]
     pub fn advance(&self, direction: Direction, event: Event, secure_tcp: bool) {
-        let entry = self.entry();
+        self.entry.set_timer(self.next_timer(direction, event, secure_tcp));
+    }
+
+    /// Gives the entry its whole timeout again.
+    #[inline]
+    pub fn restart(&self) {
+        self.restart_by(self.entry.timer());
+    }
+
+    #[inline]
+    fn next_timer(&self, direction: Direction, event: Event, secure_tcp: bool) -> Timer {
+        let (timer, flags) = (self.entry.timer(), self.entry.flags());
+        if direction == Direction::Outbound && flags.has(Flags::NO_OUTPUT) {
+            self.entry.set_flags(flags.without(Flags::NO_OUTPUT));
+        }
         match event {
-            Event::Tcp(event) => self.advance_tcp(direction, event, secure_tcp),
+            Event::Tcp(event) => {
+                let side = match direction {
+                    Direction::Outbound => tcp::Side::Output,
+                    Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
+                    Direction::Inbound => tcp::Side::Input,
+                };
+                let (old, new) = (timer.state(), tcp::next(secure_tcp, side, event, timer.state()));
+                if new != old {
+                    self.enter_tcp(new);
+                }
+                timer.with_state(new, self.table.timeouts.tcp_s(new))
+            }
             Event::Udp => {
-                entry.set_state(entry.state(), self.table.timeouts.udp_s());
                 if direction == Direction::Outbound {
-                    let flags = entry.flags();
-                    if flags.has(Flags::NO_OUTPUT) {
-                        entry.set_flags(flags.without(Flags::NO_OUTPUT));
-                    }
                     self.assure_controller();
                 }
+                timer.with_state(timer.state(), self.table.timeouts.udp_s())
             }
         }
     }
 
-    #[inline]
-    fn advance_tcp(&self, direction: Direction, event: tcp::Event, secure: bool) {
-        let entry = self.entry();
-        let (mut flags, old) = (entry.flags(), entry.state());
-        let side = match direction {
-            Direction::Outbound => {
-                if flags.has(Flags::NO_OUTPUT) {
-                    flags = flags.without(Flags::NO_OUTPUT);
-                    entry.set_flags(flags);
-                }
-                tcp::Side::Output
-            }
-            Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
-            Direction::Inbound => tcp::Side::Input,
-        };
-        let new = tcp::next(secure, side, event, old);
-        entry.set_state(new, self.table.timeouts.tcp_s(new));
-        if new == old {
-            return;
-        }
+    /// The counts of active and inactive connections, and the template, when a connection enters a state.
+    fn enter_tcp(&self, new: State) {
+        let (entry, flags) = (self.entry, self.entry.flags());
         let is_active = tcp::is_active(new);
         if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
             self.table.destinations.get(entry.destination()).count_active(is_active);
@@ -547,27 +570,18 @@ impl<'t> Found<'t> {
     }
 
     fn assure_controller(&self) {
-        let controller = self.entry().controller();
+        let controller = self.entry.controller();
         if !controller.is_none() {
             self.table.entry(controller).assure_template();
         }
     }
 
-    /// Counts a packet from the client.
     #[inline]
-    pub fn count_in(&self) {
-        let entry = self.entry();
-        entry.set_in_packets(entry.in_packets().wrapping_add(1));
-    }
-
-    /// Gives the entry its whole timeout again.
-    #[inline]
-    pub fn restart(&self) {
-        let entry = self.entry();
-        let deadline = self.now_ticks.wrapping_add(entry.timeout_s() * TICKS_PER_SECOND);
-        entry.set_deadline(deadline);
+    fn restart_by(&self, timer: Timer) {
+        let deadline = self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND);
+        self.entry.set_deadline(deadline);
         let Some(slot) = self.place.slot else { return };
-        let word = &self.bucket.line.0[FIRST_SLOT + 2 * usize::from(slot)];
+        let word = slot_bound(self.bucket.line, usize::from(slot));
         let (bound, wanted) = (word.load(Ordering::Relaxed), coarse(deadline, self.now_ticks));
         if (wanted.wrapping_sub(bound as u16) as i16) < 0 {
             word.store(tag(self.hash) << 16 | u32::from(wanted), Ordering::Relaxed);
@@ -603,8 +617,7 @@ impl<'t> Found<'t> {
 fn matches_inbound(entry: Entry<'_>, key: &Key) -> bool {
     entry.ports_match(key.client.port, key.other.port)
         && entry.protocol_code() == protocol_code(key.protocol)
-        && entry.client().address == key.client.address
-        && entry.virtual_service().address == key.other.address
+        && entry.addresses_match(key.client.address, key.other.address)
         // A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
         && (key.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
 }
@@ -629,10 +642,12 @@ pub(super) fn slot_id(bucket: &Line<16>, slot: usize) -> EntryId {
 }
 
 /// The tag of a slot and the coarse deadline beside it.
+#[inline]
 pub(super) fn slot_bound(bucket: &Line<16>, slot: usize) -> &AtomicU32 {
     &bucket.0[FIRST_SLOT + 2 * slot]
 }
 
+#[inline]
 pub(super) fn has_overflow(bucket: &Line<16>) -> bool {
     bucket.0[OVERFLOW].load(Ordering::Relaxed) != 0
 }

@@ -104,8 +104,7 @@ impl Forwarder {
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
             return Decision::Verdict(Verdict::Pass);
         };
-        found.advance(Direction::Outbound, packet.event(), self.secure_tcp());
-        found.restart();
+        found.follow(Direction::Outbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
         let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());
         drop(found);
@@ -123,9 +122,7 @@ impl Forwarder {
     /// Takes a packet of a known connection on its way, and lets the connection go.
     #[inline]
     pub(super) fn follow(&self, found: Found<'_>, packet: &Packet) -> Decision {
-        found.advance(Direction::Inbound, packet.event(), self.secure_tcp());
-        found.count_in();
-        found.restart();
+        found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
         let (destination, method) = (entry.destination(), entry.flags().method());
         let server = match method {

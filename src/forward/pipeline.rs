@@ -160,7 +160,7 @@ impl Forwarder {
     fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
             if !matches!(slot.way, Way::Neither) {
-                self.shared.connections.prefetch_entries(slot.hash);
+                self.shared.connections.prefetch_entry(slot.hash);
             }
         }
     }
