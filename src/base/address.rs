@@ -16,24 +16,26 @@ pub enum Family {
     V6 = 6,
 }
 
-/// An IP address of either family as one number in host order; IPv4 is IPv4-mapped (`::ffff:a.b.c.d`).
+/// An IP address of either family as one number in host order; IPv4 is `::fffe:a.b.c.d`.
 ///
-/// The wire can carry an IPv6 packet with an IPv4-mapped address, which would read as IPv4 here: `forward`
-/// refuses such packets as martian (RFC 4291 section 2.5.5.2 forbids them on the wire).
+/// Not the IPv4-mapped `::ffff:a.b.c.d`: IPVS takes that as an address of IPv6, distinct from `a.b.c.d`. The prefix
+/// here is one that nobody is assigned (RFC 4291 reserves ::/8). The wire can still carry an IPv6 packet with it, which
+/// would read as IPv4 here: `forward` refuses such packets as martian.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address(pub u128);
 
-const MAPPED: u128 = 0xffff_0000_0000;
+/// What stands before the 32 bits of an IPv4 address.
+const V4_PREFIX: u128 = 0xfffe_0000_0000;
 
 impl Address {
     /// `0.0.0.0`.
-    pub const UNSPECIFIED_V4: Address = Address(MAPPED);
+    pub const UNSPECIFIED_V4: Address = Address(V4_PREFIX);
     /// `::`.
     pub const UNSPECIFIED_V6: Address = Address(0);
 
     /// From an IPv4 address in host order.
     pub const fn v4(bits: u32) -> Self {
-        Address(MAPPED | bits as u128)
+        Address(V4_PREFIX | bits as u128)
     }
 
     /// From an IPv6 address in host order.
@@ -41,14 +43,14 @@ impl Address {
         Address(bits)
     }
 
-    /// The family; every IPv4-mapped value is IPv4.
+    /// The family.
     pub const fn family(self) -> Family {
-        if self.0 >> 32 == MAPPED >> 32 { Family::V4 } else { Family::V6 }
+        if self.0 >> 32 == V4_PREFIX >> 32 { Family::V4 } else { Family::V6 }
     }
 
     /// True for IPv4.
     pub const fn is_v4(self) -> bool {
-        self.0 >> 32 == MAPPED >> 32
+        self.0 >> 32 == V4_PREFIX >> 32
     }
 
     /// The low 32 bits: an IPv4 address in host order, or the last word of an IPv6 address.
@@ -76,7 +78,7 @@ impl Address {
 
     /// True for `0.0.0.0` and `::`.
     pub const fn is_unspecified(self) -> bool {
-        self.0 == 0 || self.0 == MAPPED
+        self.0 == 0 || self.0 == V4_PREFIX
     }
 
     /// True for 127.0.0.0/8 and `::1`.
@@ -91,7 +93,7 @@ impl Address {
 
     /// True for 255.255.255.255.
     pub const fn is_broadcast(self) -> bool {
-        self.0 == MAPPED | 0xffff_ffff
+        self.0 == V4_PREFIX | 0xffff_ffff
     }
 
     /// True for fe80::/10.
@@ -145,8 +147,12 @@ impl FromStr for Address {
     }
 }
 
+/// As `inet_ntop` writes it: the standard library's form, but for the IPv4-compatible `::a.b.c.d`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 >> 32 == 0 && self.0 >> 16 != 0 {
+            return f.pad(&format!("::{}", Ipv4Addr::from_bits(self.low_u32())));
+        }
         fmt::Display::fmt(&self.to_ip(), f)
     }
 }
@@ -249,6 +255,15 @@ mod tests {
         }
         assert_eq!(address("10.0.0.1").family(), Family::V4);
         assert_eq!(address("::1").family(), Family::V6);
+    }
+
+    #[test]
+    fn prints_embedded_ipv4_as_inet_ntop_does() {
+        for text in ["::1.2.3.4", "::0.1.0.0", "::ffff:1.2.3.4", "::fffe", "::ff:fffe:102:304"] {
+            assert_eq!(address(text).to_string(), text);
+            assert_eq!(address(text).family(), Family::V6);
+        }
+        assert_ne!(address("::ffff:1.2.3.4"), address("1.2.3.4"));
     }
 
     #[test]

@@ -3,14 +3,21 @@
 //! **Invariant**: nothing here opens a socket or reads a file; the same code serves `lvxadm`, the control socket,
 //! `lvx replay` and rule files.
 
+pub mod canonical;
+pub mod draft;
 pub mod line;
 pub mod names;
+pub mod options;
 pub mod parse;
+pub mod popt;
 pub mod program;
+mod refusal;
 pub mod render;
 pub mod request;
+pub mod text;
+pub mod values;
 
-pub use request::{Reply, Request, Response};
+pub use request::{Refusal, Reply, Request, Response};
 
 /// What a command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,4 +65,6 @@ pub struct UsageError {
     pub stdout: String,
     /// What goes to standard error.
     pub stderr: String,
+    /// False for an option that does not exist or lacks its value: `-R` goes on with the next line after these.
+    pub is_final: bool,
 }

@@ -52,7 +52,7 @@ fn write_service(text: &mut String, service: &ServiceInfo) {
     // Writing to a string cannot fail; the results are dropped on that ground here and below.
     let _ = match rule.key {
         ServiceKey::Address { protocol, endpoint } if endpoint.address.is_v4() => {
-            write!(text, "{protocol}  {} {} {one_packet}", hex(endpoint), rule.scheduler)
+            write!(text, "{protocol}  {} {} {one_packet} ", hex(endpoint), rule.scheduler)
         }
         ServiceKey::Address { protocol, endpoint } => write!(text, "{protocol}  {} {} ", hex(endpoint), rule.scheduler),
         ServiceKey::Mark { mark, .. } => write!(text, "FWM  {mark:08X} {} {one_packet}", rule.scheduler),

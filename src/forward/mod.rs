@@ -21,6 +21,8 @@ mod nat;
 pub mod parse;
 mod pipeline;
 mod schedule;
+#[allow(dead_code)]
+mod related;
 pub mod shared;
 mod tunnel;
 pub mod verdict;

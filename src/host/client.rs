@@ -1,3 +1,301 @@
-//! stub
-#![allow(missing_docs)]
-pub fn lvx(_s:&std::path::Path,_w:&[&str])->Result<u8,String>{todo!()}
+//! The client's side of the control socket: `lvxadm` and `lvx`.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use crate::command::line::{Decoder, LineError, Part, encode_words};
+use crate::command::names::Names;
+use crate::command::program::{self, Executor, Output, Program};
+use crate::command::{ListOptions, Parsed, Refusal, Reply, Request, parse};
+
+/// Octets taken from the socket at once.
+const READ_OCTETS: usize = 1 << 16;
+
+/// A connection to the director, made when the first request needs it.
+pub struct Client {
+    path: PathBuf,
+    stream: Option<UnixStream>,
+    decoder: Decoder,
+    /// Why the director could not be asked; the first such reason.
+    failure: Option<io::Error>,
+}
+
+/// How an answer ended.
+struct End {
+    exit: i32,
+    stderr: Vec<u8>,
+}
+
+impl Client {
+    /// A client of the director whose socket is at `path`.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), stream: None, decoder: Decoder::default(), failure: None }
+    }
+
+    /// Sends a line and hands the answer's standard output on as it comes.
+    fn ask(&mut self, line: &str, mut stdout: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<End> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => self.stream.insert(UnixStream::connect(&self.path)?),
+        };
+        stream.write_all(line.as_bytes())?;
+        let mut octets = vec![0; READ_OCTETS];
+        loop {
+            match self.decoder.next_part().map_err(invalid)? {
+                Some(Part::Chunk(part)) => stdout(&part)?,
+                Some(Part::End { exit, stdout: part, stderr }) => {
+                    stdout(&part)?;
+                    return Ok(End { exit, stderr });
+                }
+                None => match stream.read(&mut octets)? {
+                    0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the director closed the connection")),
+                    count => self.decoder.push(&octets[..count]),
+                },
+            }
+        }
+    }
+
+    /// One request, its answer as a value.
+    fn request(&mut self, request: &Request) -> io::Result<Reply> {
+        let line = encode_words(&request.to_words(), true).map_err(invalid)?;
+        let mut json = Vec::new();
+        let end = self.ask(&line, |part| {
+            json.extend_from_slice(part);
+            Ok(())
+        })?;
+        serde_json::from_slice(&json).map_err(|_| {
+            let said = String::from_utf8_lossy(if end.stderr.is_empty() { &json } else { &end.stderr }).into_owned();
+            io::Error::new(io::ErrorKind::InvalidData, said.trim_end().to_owned())
+        })
+    }
+
+    /// What ipvsadm prints when it cannot reach IPVS, and its status.
+    ///
+    /// **Deviation**: one more line says which socket was tried. And usage errors, `-h` and `-v` need no director,
+    /// where ipvsadm looks for IPVS before it reads its arguments.
+    fn unreachable(&self, error: &io::Error) -> Output {
+        let text = match error.kind() {
+            io::ErrorKind::PermissionDenied => "Permission denied (you must be root)",
+            _ => "Protocol not available",
+        };
+        let stderr = format!(
+            "Can't initialize ipvs: {text}\n\
+             Are you sure that IP Virtual Server is built in the kernel or as module?\n\
+             lvxd does not answer at {}: {error}\n",
+            self.path.display()
+        );
+        Output { exit: 2, stdout: String::new(), stderr }
+    }
+}
+
+fn invalid(error: LineError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+impl Executor for Client {
+    fn execute(&mut self, request: Request) -> Reply {
+        // After one failure there is nobody to ask any more.
+        if self.failure.is_some() {
+            return Err(Refusal::NotPermitted);
+        }
+        self.request(&request).unwrap_or_else(|error| {
+            self.failure = Some(error);
+            Err(Refusal::NotPermitted)
+        })
+    }
+}
+
+/// `lvxadm`, by whatever name it was called: runs `arguments` (the program's name first) and prints.
+///
+/// Returns the exit status.
+///
+/// # Errors
+/// When standard input or output fails; that nobody reads the output any more is none.
+pub fn lvxadm(path: &Path, arguments: &[String], names: &dyn Names) -> io::Result<i32> {
+    let mut client = Client::new(path);
+    if let Some(options) = plain_connections(arguments, names) {
+        return client.stream_connections(&options);
+    }
+    let mut stdin = None;
+    if program::reads_stdin(arguments, names) {
+        let mut octets = Vec::new();
+        io::stdin().lock().read_to_end(&mut octets)?;
+        stdin = Some(String::from_utf8_lossy(&octets).into_owned());
+    }
+    let output = program::run(arguments, stdin.as_deref(), names, &mut client);
+    let output = match client.failure.take() {
+        Some(error) => client.unreachable(&error),
+        None => output,
+    };
+    print(output.stdout.as_bytes(), output.stderr.as_bytes())?;
+    Ok(output.exit)
+}
+
+/// The options of `-L -n -c`: a table that may be long and is printed as the director renders it.
+fn plain_connections(arguments: &[String], names: &dyn Names) -> Option<ListOptions> {
+    let (name, words) = arguments.split_first()?;
+    if Program::of(name) != Program::Ipvsadm {
+        return None;
+    }
+    match parse::parse(name, words, names) {
+        Ok(Parsed::Request { request: Request::Connections, output }) if output.numeric => Some(output),
+        _ => None,
+    }
+}
+
+impl Client {
+    fn stream_connections(&mut self, options: &ListOptions) -> io::Result<i32> {
+        let mut words = vec!["-L".to_owned(), "-n".to_owned(), "-c".to_owned()];
+        if options.persistent_conn {
+            words.push("--persistent-conn".to_owned());
+        }
+        let line = encode_words(&words, false).map_err(invalid)?;
+        let mut failed_output = None;
+        let answer = self.ask(&line, |part| {
+            let written = io::stdout().lock().write_all(part);
+            written.map_err(|error| {
+                let kind = error.kind();
+                failed_output = Some(error);
+                kind.into()
+            })
+        });
+        if let Some(error) = failed_output {
+            return quiet_pipe(Err(error)).map(|()| 0);
+        }
+        match answer {
+            Ok(end) => {
+                print(&[], &end.stderr)?;
+                Ok(end.exit)
+            }
+            Err(error) => {
+                let output = self.unreachable(&error);
+                print(output.stdout.as_bytes(), output.stderr.as_bytes())?;
+                Ok(output.exit)
+            }
+        }
+    }
+}
+
+/// `lvx WORD…` of the running director: prints its answer and gives the exit status.
+///
+/// # Errors
+/// One sentence when the director cannot be asked.
+pub fn lvx(path: &Path, words: &[&str]) -> Result<u8, String> {
+    let line = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
+        .map_err(|_| "a word holds a NUL".to_owned())?;
+    let mut stdout = Vec::new();
+    let mut client = Client::new(path);
+    let answer = client.ask(&(line + "\n"), |part| {
+        stdout.extend_from_slice(part);
+        Ok(())
+    });
+    let end = answer.map_err(|error| format!("lvxd does not answer at {}: {error}", path.display()))?;
+    print(&stdout, &end.stderr).map_err(|error| error.to_string())?;
+    Ok(u8::try_from(end.exit).unwrap_or(1))
+}
+
+fn print(stdout: &[u8], stderr: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    quiet_pipe(out.write_all(stdout).and_then(|()| out.flush()))?;
+    quiet_pipe(io::stderr().lock().write_all(stderr))
+}
+
+/// A reader that has gone is no error: `lvxadm -Lnc | head`.
+fn quiet_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Response;
+    use crate::command::line::encode_end;
+    use crate::command::names::NoNames;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+
+    /// A director that answers each line by `answer`, for one client.
+    fn with_director(answer: fn(&str) -> Vec<u8>, ask: impl FnOnce(&Path)) -> Vec<String> {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("lvx-client-{}-{number}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let lines = std::thread::scope(|scope| {
+            let director = scope.spawn(|| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut writer = stream.try_clone().unwrap();
+                let mut lines = Vec::new();
+                for line in BufReader::new(stream).lines() {
+                    let line = line.unwrap();
+                    writer.write_all(&answer(&line)).unwrap();
+                    lines.push(line);
+                }
+                lines
+            });
+            ask(&path);
+            director.join().unwrap()
+        });
+        std::fs::remove_file(&path).unwrap();
+        lines
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn requests_go_as_lines_and_refusals_come_back_in_ipvsadms_words() {
+        let answer = |_: &str| {
+            let reply: Reply = Err(Refusal::Exists);
+            encode_end(255, &serde_json::to_string(&reply).unwrap(), "")
+        };
+        let lines = with_director(answer, |path| {
+            let mut client = Client::new(path);
+            let output = program::run(&words("ipvsadm -A -t 10.9.0.1:80 -s rr"), None, &NoNames, &mut client);
+            assert_eq!((output.exit, output.stderr.as_str()), (255, "Service already exists\n"));
+        });
+        assert_eq!(lines, ["json -A -t 10.9.0.1:80 -s rr"]);
+    }
+
+    #[test]
+    fn a_restore_uses_one_connection() {
+        let answer = |_: &str| {
+            let reply: Reply = Ok(Response::Done);
+            encode_end(0, &serde_json::to_string(&reply).unwrap(), "")
+        };
+        let lines = with_director(answer, |path| {
+            let mut client = Client::new(path);
+            let rules = "-A -t 10.9.0.1:80 -s rr\n-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m\n";
+            let output = program::run(&words("ipvsadm-restore"), Some(rules), &NoNames, &mut client);
+            assert_eq!(output.exit, 0, "{output:?}");
+        });
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], "json -C");
+    }
+
+    #[test]
+    fn nobody_there_is_said_with_the_socket() {
+        let path = std::env::temp_dir().join("lvx-client-nobody");
+        let mut client = Client::new(&path);
+        program::run(&words("ipvsadm -Ln"), None, &NoNames, &mut client);
+        let failure = client.failure.take().unwrap();
+        let output = client.unreachable(&failure);
+        assert_eq!(output.exit, 2);
+        assert!(output.stderr.starts_with("Can't initialize ipvs: Protocol not available\n"));
+        assert!(output.stderr.contains("lvx-client-nobody"));
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_an_error_and_not_a_hang() {
+        let lines = with_director(|_| b"hello\n".to_vec(), |path| {
+            let mut client = Client::new(path);
+            program::run(&words("ipvsadm -C"), None, &NoNames, &mut client);
+            assert!(client.failure.is_some());
+        });
+        assert_eq!(lines.len(), 1);
+    }
+}

@@ -26,6 +26,8 @@ const CLIENTS_MAX: usize = 256;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Buckets of the connection table that a listing walks before others get their turn.
 const LISTING_BUCKETS: usize = 1024;
+/// Octets of a listing that are collected before they are sent.
+const CHUNK_OCTETS: usize = 1 << 16;
 /// How long a change waits between two looks at the workers.
 const ADOPTION_POLL: Duration = Duration::from_micros(100);
 
@@ -233,13 +235,13 @@ async fn send_connections(
         for row in rows.drain(..) {
             render::write_connection(&mut text, &row, options, &NoNames);
         }
-        if !text.is_empty() {
+        if text.len() >= CHUNK_OCTETS {
             send(writer, &line::encode_chunk(&text)).await?;
             text.clear();
         }
         tokio::task::yield_now().await;
     }
-    send(writer, &line::encode_end(0, "", "")).await
+    send(writer, &line::encode_end(0, &text, "")).await
 }
 
 async fn send_output(writer: &mut OwnedWriteHalf, output: &Output) -> std::io::Result<()> {

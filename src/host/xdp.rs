@@ -387,8 +387,12 @@ fn remove<T: Ord + Copy, K: aya::Pod>(
     Ok(())
 }
 
+/// The program has IPv4 addresses as `::ffff:a.b.c.d`.
 fn address_key(address: &Address) -> AddressKey {
-    address.0.to_be_bytes()
+    match address.to_ip() {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 fn endpoint_key(&(protocol, endpoint): &(u8, Endpoint)) -> EndpointKey {

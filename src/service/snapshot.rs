@@ -69,6 +69,8 @@ pub struct Services {
     has_marks: bool,
     has_ftp: bool,
     has_port_zero: bool,
+    has_v4: bool,
+    has_v6: bool,
 }
 
 impl Services {
@@ -76,6 +78,10 @@ impl Services {
     pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
         let mut snapshot = Services::default();
         for service in services {
+            match service.key.family() {
+                Family::V4 => snapshot.has_v4 = true,
+                Family::V6 => snapshot.has_v6 = true,
+            }
             match service.key {
                 ServiceKey::Mark { .. } => snapshot.has_marks = true,
                 ServiceKey::Address { endpoint, .. } if endpoint.port == 0 => snapshot.has_port_zero = true,
@@ -89,9 +95,14 @@ impl Services {
         snapshot
     }
 
-    /// True when there is no service at all.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+    /// True when the family has a service. Without one nothing of it is touched, connections that are left over
+    /// included: the kernel unregisters its hooks with the last service (`ip_vs_unregister_hooks`).
+    #[inline]
+    pub const fn balances(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.has_v4,
+            Family::V6 => self.has_v6,
+        }
     }
 
     /// The service with exactly this key.

@@ -1,0 +1,224 @@
+//! ICMP errors about balanced packets: the packet that an error quotes, and masquerading of both.
+//!
+//! Source: `ip_vs_in_icmp`, `ip_vs_out_icmp`, `ip_vs_nat_icmp` of Linux 6.1; RFC 5508 for what a NAT owes ICMP.
+
+use crate::base::{Address, Endpoint, Family};
+use crate::forward::nat::Side;
+use crate::service::Protocol;
+use crate::wire::checksum::{self, Update};
+
+/// Octets of an ICMP error before the packet that it quotes.
+const ICMP_HEADER_OCTETS: usize = 8;
+const ICMP_CHECKSUM: usize = 2;
+const V4_HEADER_OCTETS: usize = 20;
+const V6_HEADER_OCTETS: usize = 40;
+const V4_CHECKSUM: usize = 10;
+const ICMPV6: u8 = 58;
+
+/// An ICMP error and the packet it is about, by offsets in the frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Related {
+    /// Source of the quoted packet.
+    pub source: Endpoint,
+    /// Destination of the quoted packet.
+    pub destination: Endpoint,
+    /// Transport protocol of the quoted packet.
+    pub protocol: Protocol,
+    /// Offset of the ICMP header.
+    icmp: usize,
+    /// End of the ICMP message.
+    end: usize,
+    /// Offset of the quoted transport header.
+    transport: usize,
+}
+
+/// True for the types that IPVS relates to connections: unreachable, source quench, time exceeded; all errors of
+/// ICMPv6. Others are the host's.
+pub(super) const fn is_related_type(family: Family, kind: u8) -> bool {
+    match family {
+        Family::V4 => matches!(kind, 3 | 4 | 11),
+        Family::V6 => kind < 128,
+    }
+}
+
+impl Related {
+    /// Reads the quoted packet of an error whose ICMP header starts at `icmp` and ends with octet `end` of the frame.
+    /// `None` when it quotes no packet that a connection could have sent: another protocol, a later fragment, cut
+    /// short before the ports.
+    pub(super) fn parse(frame: &[u8], family: Family, icmp: usize, end: usize) -> Option<Self> {
+        let quoted = icmp + ICMP_HEADER_OCTETS;
+        let header = frame.get(quoted..end)?;
+        let (source, destination, protocol, header_octets) = match family {
+            Family::V4 => {
+                let fixed = header.first_chunk::<V4_HEADER_OCTETS>()?;
+                let octets = usize::from(fixed[0] & 0xf) * 4;
+                let offset = u16::from_be_bytes([fixed[6], fixed[7]]) & 0x1fff;
+                if fixed[0] >> 4 != 4 || octets < V4_HEADER_OCTETS || offset != 0 {
+                    return None;
+                }
+                let address = |at: usize| {
+                    Address::v4(u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]))
+                };
+                (address(12), address(16), fixed[9], octets)
+            }
+            Family::V6 => {
+                let fixed = header.first_chunk::<V6_HEADER_OCTETS>()?;
+                if fixed[0] >> 4 != 6 {
+                    return None;
+                }
+                let address = |at: usize| {
+                    let octets: [u8; 16] = fixed[at..at + 16].try_into().expect("sixteen octets of forty");
+                    Address::v6(u128::from_be_bytes(octets))
+                };
+                (address(8), address(24), fixed[6], V6_HEADER_OCTETS)
+            }
+        };
+        let protocol = match Protocol::from_number(protocol)? {
+            Protocol::Sctp => return None,
+            other => other,
+        };
+        let ports = header.get(header_octets..header_octets + 4)?;
+        Some(Self {
+            source: Endpoint::new(source, u16::from_be_bytes([ports[0], ports[1]])),
+            destination: Endpoint::new(destination, u16::from_be_bytes([ports[2], ports[3]])),
+            protocol,
+            icmp,
+            end,
+            transport: quoted + header_octets,
+        })
+    }
+
+    /// True when the ICMP checksum of the message holds. `network` is the offset of the outer IP header.
+    pub(super) fn is_sound(&self, frame: &[u8], network: usize, family: Family) -> bool {
+        let message = &frame[self.icmp..self.end];
+        self.pseudo_header(frame, network, family).add_bytes(message).checksum() == 0
+    }
+
+    /// Masquerades the error. Towards the real server ([`Side::Destination`]) the outer destination and the quoted
+    /// source become `new`; towards the client the outer source and the quoted destination do.
+    pub(super) fn rewrite(&self, frame: &mut [u8], network: usize, family: Family, side: Side, new: Endpoint) {
+        let quoted = self.icmp + ICMP_HEADER_OCTETS;
+        let (outer_is_source, quoted_is_source) = match side {
+            Side::Destination => (false, true),
+            Side::Source => (true, false),
+        };
+        set_address(frame, network, family, outer_is_source, new.address);
+        set_address(frame, quoted, family, quoted_is_source, new.address);
+        let port = self.transport + if quoted_is_source { 0 } else { 2 };
+        frame[port..port + 2].copy_from_slice(&new.port.to_be_bytes());
+
+        let field = self.icmp + ICMP_CHECKSUM;
+        frame[field..field + 2].fill(0);
+        let sum = self.pseudo_header(frame, network, family).add_bytes(&frame[self.icmp..self.end]).checksum();
+        frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// ICMPv6 sums a pseudo header (RFC 4443 section 2.3), ICMP does not.
+    fn pseudo_header(&self, frame: &[u8], network: usize, family: Family) -> checksum::Sum {
+        match family {
+            Family::V4 => checksum::Sum::default(),
+            Family::V6 => {
+                let address = |at: usize| {
+                    let octets = frame[network + at..].first_chunk::<16>().expect("the header was checked");
+                    Address::v6(u128::from_be_bytes(*octets))
+                };
+                checksum::pseudo_header(address(8), address(24), ICMPV6, (self.end - self.icmp) as u32)
+            }
+        }
+    }
+}
+
+/// Puts an address into an IP header and mends the header's checksum.
+fn set_address(frame: &mut [u8], header: usize, family: Family, is_source: bool, address: Address) {
+    match family {
+        Family::V4 => {
+            let at = header + if is_source { 12 } else { 16 };
+            let old = u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+            let field = header + V4_CHECKSUM;
+            let sum = u16::from_be_bytes([frame[field], frame[field + 1]]);
+            let sum = Update::new(sum).remove_u32(old).add_u32(address.low_u32()).finish();
+            frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+            frame[at..at + 4].copy_from_slice(&address.low_u32().to_be_bytes());
+        }
+        Family::V6 => {
+            let at = header + if is_source { 8 } else { 24 };
+            frame[at..at + 16].copy_from_slice(&address.0.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hex;
+
+    fn endpoint(address: &str, port: u16) -> Endpoint {
+        Endpoint::new(address.parse().unwrap(), port)
+    }
+
+    /// As the kernel did it, but for the TTL, which the sender of the packet lowers.
+    #[test]
+    fn an_error_to_the_virtual_address_goes_to_the_server() {
+        let mut packet = hex(
+            "4500003e12344000400114340a4d00010a090001030311280000000045000022123440004011148c0a0900010a010001005004
+             01000ead1d616e73776572",
+        );
+        let related = Related::parse(&packet, Family::V4, 20, packet.len()).unwrap();
+        assert_eq!(related.source, endpoint("10.9.0.1", 80));
+        assert_eq!(related.destination, endpoint("10.1.0.1", 1025));
+        assert!(related.is_sound(&packet, 0, Family::V4));
+        related.rewrite(&mut packet, 0, Family::V4, Side::Destination, endpoint("10.2.0.1", 8080));
+        let expected = hex(
+            "4500003e123440004001143b0a4d00010a0200010303f1e7000000004500002212344000401114930a0200010a0100011f9004
+             01000ead1d616e73776572",
+        );
+        assert_eq!(packet, expected);
+    }
+
+    #[test]
+    fn an_error_from_the_server_goes_to_the_client() {
+        let mut packet = hex(
+            "4500003d12344000400114880a0200010a010001030311200000000045000021123440003f1115940a0100010a02000104011f
+             90000d846c68656c6c6f",
+        );
+        let related = Related::parse(&packet, Family::V4, 20, packet.len()).unwrap();
+        related.rewrite(&mut packet, 0, Family::V4, Side::Source, endpoint("10.9.0.1", 80));
+        let expected = hex(
+            "4500003d12344000400114810a0900010a010001030330600000000045000021123440003f11158d0a0100010a090001040100
+             50000d846c68656c6c6f",
+        );
+        assert_eq!(packet, expected);
+    }
+
+    #[test]
+    fn ipv6_errors_keep_a_sound_checksum() {
+        let mut packet = hex(
+            "60000000003e3a40fd000077000000000000000000000001fd000009000000000000000000000001010492d500000000
+             60000000000e1140fd000009000000000000000000000001fd00000100000000000000000000000100500401000ec71b
+             616e73776572",
+        );
+        let field = 42..44;
+        let related = Related::parse(&packet, Family::V6, 40, packet.len()).unwrap();
+        packet[field.clone()].fill(0);
+        let sum = related.pseudo_header(&packet, 0, Family::V6).add_bytes(&packet[40..]).checksum();
+        packet[field].copy_from_slice(&sum.to_be_bytes());
+        assert!(related.is_sound(&packet, 0, Family::V6));
+        related.rewrite(&mut packet, 0, Family::V6, Side::Destination, endpoint("fd00:2::1", 8080));
+        assert!(related.is_sound(&packet, 0, Family::V6));
+        assert_eq!(packet[24..40], endpoint("fd00:2::1", 0).address.0.to_be_bytes());
+        assert_eq!(packet[56..72], endpoint("fd00:2::1", 0).address.0.to_be_bytes());
+        assert_eq!(packet[88..90], 8080u16.to_be_bytes());
+    }
+
+    #[test]
+    fn what_quotes_no_ports_relates_to_nothing() {
+        let packet = hex("45000034123440004001143e0a4d00010a0900010303f8ab000000004500008c123440004006142d0a0900010a01000100500401");
+        assert!(Related::parse(&packet, Family::V4, 20, packet.len()).is_some(), "four octets suffice");
+        for end in 20..packet.len() {
+            assert!(Related::parse(&packet, Family::V4, 20, end).is_none());
+        }
+        let mut fragment = packet.clone();
+        fragment[34] = 0x01;
+        assert!(Related::parse(&fragment, Family::V4, 20, packet.len()).is_none());
+    }
+}
