@@ -115,7 +115,6 @@ pub enum Side {
 type Row = [State; STATES];
 type Rows = [[Row; 4]; 3];
 
-const NO: State = NONE;
 const ES: State = ESTABLISHED;
 const SS: State = SYN_SENT;
 const SR: State = SYN_RECV;

@@ -16,13 +16,10 @@ const DEFENCE_ACTIVE: i64 = 2;
 pub(super) enum Decision {
     /// Nothing but this.
     Verdict(Verdict),
-    /// Forward it to a real server.
-    ToServer {
-        destination: DestinationId,
-        method: Method,
-        /// Where masquerading sends it.
-        server: Endpoint,
-    },
+    /// Forward it to a real server by a method that leaves the packet as it is.
+    Forward { destination: DestinationId, method: Method },
+    /// Forward it to a real server with this destination in it.
+    Masquerade { destination: DestinationId, server: Endpoint },
     /// Send it to the client with this source.
     ToClient { service: Endpoint },
     /// Answer with an ICMP error and drop it.
@@ -125,17 +122,17 @@ impl Forwarder {
         found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
         let (destination, method) = (entry.destination(), entry.flags().method());
-        let server = match method {
-            Method::Masquerading => entry.destination_endpoint(),
-            _ => packet.destination,
-        };
+        let server = entry.destination_endpoint();
         drop(found);
         if destination != DestinationId::NONE {
             let counters = self.counters().destination(destination);
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
-        Decision::ToServer { destination, method, server }
+        match method {
+            Method::Masquerading => Decision::Masquerade { destination, server },
+            _ => Decision::Forward { destination, method },
+        }
     }
 
     /// Puts a new connection into the table and takes its first packet on its way.

@@ -50,11 +50,10 @@ pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
     match packet.family() {
         Family::V4 => {
             let header = &mut frame[network..network + 20];
-            let old = u16::from_be_bytes([header[8], header[9]]);
-            let new = old - 0x0100;
-            header[8] = (new >> 8) as u8;
+            header[8] -= 1;
             let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
-            let sum = Update::new(sum).remove_u16(old).add_u16(new).finish();
+            // To take a word away and add the same less 0x0100 is to add the complement of 0x0100, whatever the word.
+            let sum = Update::new(sum).remove_u16(0x0100).finish();
             header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         }
         Family::V6 => frame[network + 7] -= 1,

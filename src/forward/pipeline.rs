@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
 use crate::base::{Address, Frame, Instant};
 use crate::forward::counters::WorkerCounters;
@@ -24,6 +25,8 @@ pub struct Forwarder {
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
     slots: Vec<Slot>,
+    /// Next hops of the batch's outbound packets.
+    hops: Vec<Hop>,
     pub(super) paths: Vec<CachedPath>,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
@@ -39,12 +42,15 @@ const SCRATCH_OCTETS: usize = (1 << 16) + 64;
 /// Local addresses that a worker remembers, by their low bits.
 const LOCALS: usize = 64;
 
-/// A frame on its way through the stages.
+/// Frames whose headers are asked for ahead of the one that is taken apart.
+const FRAMES_AHEAD: usize = 4;
+
+/// What the stages hand on about a frame. Slots stay where they are from batch to batch: each stage writes its part in
+/// place, and what a stage does not write is left over from an earlier frame and means nothing.
 struct Slot {
-    frame: Frame,
     packet: Packet,
-    way: Way,
     hash: u64,
+    way: Way,
     decision: Decision,
 }
 
@@ -53,9 +59,9 @@ struct Slot {
 enum Way {
     /// To an address of the director.
     Inbound,
-    /// To somewhere else, by this hop if there is one.
-    Outbound(Option<Hop>),
-    /// Decided by its headers alone.
+    /// To somewhere else, by this position in the batch's hops if there is a way.
+    Outbound(Option<u32>),
+    /// Decided by its headers alone: there is no packet.
     Neither,
 }
 
@@ -71,6 +77,7 @@ impl Forwarder {
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
+            hops: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
             locals: [None; LOCALS],
             identification: 0,
@@ -94,17 +101,20 @@ impl Forwarder {
 
     /// Takes every frame of the batch to its verdict.
     pub fn process<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, now: Instant) {
-        let mut slots = std::mem::take(&mut self.slots);
-        self.verdicts.clear();
         self.counters().received.add(batch.len() as u64);
         self.counters().batches.add(1);
+        let mut taken = std::mem::take(&mut self.slots);
+        if taken.len() < batch.len() {
+            taken.resize_with(batch.len(), Slot::unused);
+        }
+        let slots = &mut taken[..batch.len()];
 
-        self.parse(port, batch, &mut slots);
-        self.prefetch_entries(&slots);
-        self.decide(&mut slots, now);
-        self.carry_out_all(port, &mut slots, now);
+        self.parse(port, batch, slots);
+        self.prefetch_entries(slots);
+        self.decide(slots, now);
+        self.carry_out_all(port, batch, slots, now);
 
-        self.slots = slots;
+        self.slots = taken;
     }
 
     /// The verdicts of the last batch, in order of its frames.
@@ -113,45 +123,53 @@ impl Forwarder {
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn parse<P: Port>(&mut self, port: &P, batch: &mut Vec<Frame>, slots: &mut Vec<Slot>) {
-        for frame in batch.drain(..) {
+    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot]) {
+        self.hops.clear();
+        for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
+            if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
+                prefetch(port.bytes(ahead));
+            }
             let station = self.stations.get(usize::from(frame.interface.0)).copied().unwrap_or_default();
-            let slot = match parse::parse(port.bytes(&frame), station) {
-                Parsed::Transport(packet) => self.classify(frame, packet),
-                Parsed::Fragment => Slot::decided(frame, Verdict::Drop(DropReason::Fragment)),
-                Parsed::Other => Slot::decided(frame, Verdict::Pass),
-                Parsed::Bad(reason) => Slot::decided(frame, Verdict::Drop(reason)),
-            };
-            slots.push(slot);
+            match parse::parse(port.bytes(frame), station, &mut slot.packet) {
+                Parsed::Transport => self.classify(slot),
+                Parsed::Fragment => slot.settle(Verdict::Drop(DropReason::Fragment)),
+                Parsed::Other => slot.settle(Verdict::Pass),
+                Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
+            }
         }
     }
 
     #[inline]
-    fn classify(&mut self, frame: Frame, packet: Packet) -> Slot {
-        let way = self.way(packet.destination.address);
-        let client = match way {
-            Way::Outbound(_) => packet.destination,
-            _ => packet.source,
+    fn classify(&mut self, slot: &mut Slot) {
+        slot.way = self.way(slot.packet.destination.address);
+        let client = match slot.way {
+            Way::Outbound(_) => slot.packet.destination,
+            _ => slot.packet.source,
         };
-        let hash = self.shared.connections.hash(Some(packet.protocol), client);
-        self.shared.connections.prefetch_bucket(hash);
-        Slot { frame, packet, way, hash, decision: Decision::Verdict(Verdict::Pass) }
+        slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
+        self.shared.connections.prefetch_bucket(slot.hash);
     }
 
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
     /// route serves the answer to the client too.
     #[inline]
     fn way(&mut self, destination: Address) -> Way {
-        let remembered = &mut self.locals[destination.0 as usize % LOCALS];
-        if *remembered == Some(destination) {
+        if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
             return Way::Inbound;
         }
+        self.find_way(destination)
+    }
+
+    fn find_way(&mut self, destination: Address) -> Way {
         match self.routes.value().lookup(destination, flow_hash(destination)) {
             Route::Local => {
-                *remembered = Some(destination);
+                self.locals[destination.0 as usize % LOCALS] = Some(destination);
                 Way::Inbound
             }
-            Route::Unicast(hop) => Way::Outbound(Some(hop)),
+            Route::Unicast(hop) => {
+                self.hops.push(hop);
+                Way::Outbound(Some(self.hops.len() as u32 - 1))
+            }
             Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Outbound(None),
         }
     }
@@ -169,36 +187,45 @@ impl Forwarder {
     /// first packet and its second.
     fn decide(&self, slots: &mut [Slot], now: Instant) {
         for slot in slots {
-            slot.decision = match slot.way {
-                Way::Inbound => self.decide_inbound(&slot.packet, slot.hash, now),
+            match slot.way {
+                Way::Inbound => slot.decision = self.decide_inbound(&slot.packet, slot.hash, now),
                 Way::Outbound(hop) => {
-                    let mtu = hop.map_or(u32::MAX, |hop| hop.mtu);
-                    self.decide_outbound(&slot.packet, slot.hash, mtu, now)
+                    let mtu = self.hop(hop).map_or(u32::MAX, |hop| hop.mtu);
+                    slot.decision = self.decide_outbound(&slot.packet, slot.hash, mtu, now);
                 }
-                Way::Neither => continue,
-            };
+                Way::Neither => {}
+            }
         }
     }
 
     /// Stage 4: rewrite and send.
-    fn carry_out_all<P: Port>(&mut self, port: &mut P, slots: &mut Vec<Slot>, now: Instant) {
+    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
         self.answers.refill(now);
-        for slot in slots.drain(..) {
-            let verdict = match slot.way {
-                Way::Neither => match slot.decision {
-                    Decision::Verdict(verdict) => self.settle(port, slot.frame, None, verdict),
-                    decision => self.carry_out(port, slot.frame, &slot.packet, decision, None),
-                },
-                Way::Inbound => self.carry_out(port, slot.frame, &slot.packet, slot.decision, None),
-                Way::Outbound(hop) => self.carry_out(port, slot.frame, &slot.packet, slot.decision, hop),
+        self.verdicts.clear();
+        let mut transmitted = 0;
+        for (frame, slot) in batch.drain(..).zip(slots) {
+            let verdict = match (slot.way, &slot.decision) {
+                (Way::Neither, &Decision::Verdict(verdict)) => self.settle(port, frame, None, verdict),
+                (Way::Outbound(hop), decision) => self.carry_out(port, frame, &slot.packet, decision, self.hop(hop)),
+                (_, decision) => self.carry_out(port, frame, &slot.packet, decision, None),
             };
-            self.counters().count(verdict);
+            match verdict {
+                Verdict::Transmit(_) => transmitted += 1,
+                other => self.counters().count(other),
+            }
             self.verdicts.push(verdict);
         }
+        self.counters().transmitted.add(transmitted);
+    }
+
+    #[inline]
+    fn hop(&self, position: Option<u32>) -> Option<Hop> {
+        position.and_then(|position| self.hops.get(position as usize).copied())
     }
 
     fn adopt_routes(&mut self) {
         self.locals = [None; LOCALS];
+        self.paths.clear();
         self.stations.clear();
         let routes = self.routes.value();
         for interface in routes.interfaces() {
@@ -232,8 +259,14 @@ impl Forwarder {
 }
 
 impl Slot {
-    fn decided(frame: Frame, verdict: Verdict) -> Self {
-        Slot { frame, packet: Packet::empty(), way: Way::Neither, hash: 0, decision: Decision::Verdict(verdict) }
+    const fn unused() -> Self {
+        Slot { packet: Packet::empty(), hash: 0, way: Way::Neither, decision: Decision::Verdict(Verdict::Pass) }
+    }
+
+    /// Decides by the headers alone.
+    fn settle(&mut self, verdict: Verdict) {
+        self.way = Way::Neither;
+        self.decision = Decision::Verdict(verdict);
     }
 }
 
