@@ -249,7 +249,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn address(self, which: Which) -> Address {
         match self.tail {
             None => Address::v4(self.word(ADDRESSES + which as usize)),
@@ -270,7 +270,7 @@ impl<'a> Entry<'a> {
     }
 
     /// True when both addresses are those of the key: client and virtual.
-    #[inline]
+    #[inline(always)]
     pub(super) fn addresses_match(self, client: Address, service: Address) -> bool {
         self.address(Which::Client) == client && self.address(Which::Virtual) == service
     }

@@ -50,7 +50,7 @@ impl<C: Cell> Pool<C> {
         Self { family, cells, free: Lock::new(FreeList { head: EntryId::NONE, fresh: 1, used: 0 }) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
         let (head, tail) = self.cells[id.index() as usize].words();
         Entry::new(id, head, tail)

@@ -167,7 +167,7 @@ impl Table {
     }
 
     /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, protocol: Option<Protocol>, client: Endpoint) -> u64 {
         let [k0, k1, k2, k3] = self.hash_keys;
         let (low, high) = (client.address.0 as u64, (client.address.0 >> 64) as u64);
@@ -183,7 +183,7 @@ impl Table {
 
     /// Asks for the lines of the entry that the bucket's tags suggest first; two of a bucket rarely share one. Reads
     /// without the lock: a wrong guess costs a line.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_entry(&self, hash: u64) {
         let bucket = self.bucket(hash);
         let wanted = |&slot: &usize| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag(hash);
@@ -197,7 +197,7 @@ impl Table {
     }
 
     /// The connection of a packet from the client (`hash` of its source), its bucket held.
-    #[inline]
+    #[inline(always)]
     pub fn find_inbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
         self.find(hash, now, |entry| matches_inbound(entry, key))
     }
@@ -231,6 +231,7 @@ impl Table {
         })
     }
 
+    #[inline(always)]
     fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
@@ -297,7 +298,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bucket(&self, hash: u64) -> &Line<16> {
         &self.buckets[(hash & self.mask) as usize]
     }
@@ -306,7 +307,7 @@ impl Table {
         &self.buckets[index]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
         match id.family() {
             Family::V4 => self.v4.entry(id),
@@ -334,7 +335,7 @@ impl Table {
     }
 
     /// The first live entry that matches, and its place; expired ones that match are retired on the way.
-    #[inline]
+    #[inline(always)]
     fn search(
         &self,
         bucket: &Line<16>,
@@ -505,7 +506,7 @@ impl<'t> Found<'t> {
 
     /// All that a packet does to the entry: [`Found::advance`], then the client's packet counts, then
     /// [`Found::restart`].
-    #[inline]
+    #[inline(always)]
     pub fn follow(&self, direction: Direction, event: Event, secure_tcp: bool) {
         let timer = self.next_timer(direction, event, secure_tcp);
         self.entry.set_timer(timer);
@@ -528,7 +529,7 @@ impl<'t> Found<'t> {
         self.restart_by(self.entry.timer());
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_timer(&self, direction: Direction, event: Event, secure_tcp: bool) -> Timer {
         let (timer, flags) = (self.entry.timer(), self.entry.flags());
         if direction == Direction::Outbound && flags.has(Flags::NO_OUTPUT) {
@@ -557,6 +558,7 @@ impl<'t> Found<'t> {
     }
 
     /// The counts of active and inactive connections, and the template, when a connection enters a state.
+    #[inline(never)]
     fn enter_tcp(&self, new: State) {
         let (entry, flags) = (self.entry, self.entry.flags());
         let is_active = tcp::is_active(new);
@@ -576,7 +578,7 @@ impl<'t> Found<'t> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn restart_by(&self, timer: Timer) {
         let deadline = self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND);
         self.entry.set_deadline(deadline);
@@ -613,7 +615,7 @@ impl<'t> Found<'t> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn matches_inbound(entry: Entry<'_>, key: &Key) -> bool {
     entry.ports_match(key.client.port, key.other.port)
         && entry.protocol_code() == protocol_code(key.protocol)

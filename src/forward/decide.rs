@@ -68,15 +68,15 @@ impl Packet {
 
 impl Forwarder {
     /// Decides on a packet addressed to the director (`ip_vs_in_hook`).
-    #[inline]
+    #[inline(always)]
     pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return self.open(packet, hash, &key, now);
+            return self.open(packet, hash, now);
         };
         if packet.is_opening() && self.is_to_be_rescheduled(&found) {
             found.expire_now();
-            return self.open(packet, hash, &key, now);
+            return self.open(packet, hash, now);
         }
         let destination = found.entry().destination();
         if destination != DestinationId::NONE && !self.shared.destinations.get(destination).is_available() {
@@ -84,13 +84,13 @@ impl Forwarder {
                 return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
             }
             found.expire_now();
-            return self.open(packet, hash, &key, now);
+            return self.open(packet, hash, now);
         }
         self.follow(found, packet)
     }
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
-    #[inline]
+    #[inline(never)]
     pub(super) fn decide_outbound(&self, packet: &Packet, hash: u64, mtu: u32, now: Instant) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
@@ -117,7 +117,7 @@ impl Forwarder {
     }
 
     /// Takes a packet of a known connection on its way, and lets the connection go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn follow(&self, found: Found<'_>, packet: &Packet) -> Decision {
         found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
@@ -137,22 +137,23 @@ impl Forwarder {
 
     /// Puts a new connection into the table and takes its first packet on its way.
     pub(super) fn insert(&self, new: &crate::conn::New, packet: &Packet, hash: u64, now: Instant) -> Decision {
-        match self.shared.connections.insert(hash, new, now) {
+        let found = match self.shared.connections.insert(hash, new, now) {
             Inserted::New(found) => {
                 if new.destination_id != DestinationId::NONE {
                     self.counters().destination(new.destination_id).connections.add(1);
                 }
-                self.follow(found, packet)
+                found
             }
             Inserted::Existing(found) => {
                 self.shared.connections.release_controller(new.controller);
-                self.follow(found, packet)
+                found
             }
             Inserted::Full => {
                 self.shared.connections.release_controller(new.controller);
-                Decision::Verdict(Verdict::Drop(DropReason::TableFull))
+                return Decision::Verdict(Verdict::Drop(DropReason::TableFull));
             }
-        }
+        };
+        self.follow(found, packet)
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).

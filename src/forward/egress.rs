@@ -1,7 +1,7 @@
 //! The last stage: the packet changed as its method asks, a link header in front, out by an interface.
 
 use crate::base::{Address, Endpoint, Family, Frame, InterfaceId};
-use crate::forward::decide::{Answer, Decision};
+use crate::forward::decide::Answer;
 use crate::forward::nat::{self, Side};
 use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::forward::pipeline::Forwarder;
@@ -46,33 +46,51 @@ impl CachedPath {
 }
 
 impl Forwarder {
-    /// Carries out a decision. The frame is gone afterwards.
-    #[inline]
-    pub(super) fn carry_out<P: Port>(
+    /// Sends a packet to a real server by a method that leaves it as it is.
+    #[inline(always)]
+    pub(super) fn forward<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        decision: &Decision,
-        hop: Option<Hop>,
+        destination: DestinationId,
+        method: Method,
     ) -> Verdict {
-        match *decision {
-            Decision::Forward { destination, method } => match self.path(destination) {
-                Path::Next(next) if packet.ttl > 1 => match method {
-                    Method::DirectRouting => self.route_directly(port, frame, packet, &next),
-                    Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
-                    _ => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
-                },
-                path => self.stay(port, frame, packet, None, path),
+        match self.path(destination) {
+            Path::Next(next) if packet.ttl > 1 => match method {
+                Method::DirectRouting => self.route_directly(port, frame, packet, &next),
+                Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
+                _ => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
             },
-            Decision::Masquerade { destination, server } => match self.path(destination) {
-                Path::Next(next) if packet.ttl > 1 => self.masquerade(port, frame, packet, server, &next),
-                path => self.stay(port, frame, packet, Some(server), path),
-            },
-            Decision::ToClient { service } => self.to_client(port, frame, packet, service, hop),
-            Decision::Verdict(verdict) => self.settle(port, frame, Some(packet), verdict),
-            Decision::Answer(answer) => self.answer(port, frame, packet, answer),
+            path => self.stay(port, frame, packet, None, path),
         }
+    }
+
+    /// Sends a packet to a real server whose address it is given.
+    #[inline(always)]
+    pub(super) fn masquerade<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        destination: DestinationId,
+        server: Endpoint,
+    ) -> Verdict {
+        let next = match self.path(destination) {
+            Path::Next(next) if packet.ttl > 1 => next,
+            path => return self.stay(port, frame, packet, Some(server), path),
+        };
+        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
+            return self.too_big(port, frame, packet, next.mtu);
+        }
+        let bytes = port.bytes_mut(&frame);
+        if packet.partial_checksum {
+            nat::complete_checksum(bytes, packet);
+        }
+        nat::decrement_ttl(bytes, packet);
+        nat::rewrite(bytes, packet, Side::Destination, server);
+        write_link(bytes, packet.family(), &next);
+        self.transmit(port, frame, packet.family(), &next)
     }
 
     /// Gives a frame that is not forwarded to the kernel or back to the port.
@@ -123,29 +141,7 @@ impl Forwarder {
         }
     }
 
-    #[inline]
-    fn masquerade<P: Port>(
-        &mut self,
-        port: &mut P,
-        frame: Frame,
-        packet: &Packet,
-        server: Endpoint,
-        next: &NextHop,
-    ) -> Verdict {
-        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
-            return self.too_big(port, frame, packet, next.mtu);
-        }
-        let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
-        nat::rewrite(bytes, packet, Side::Destination, server);
-        write_link(bytes, packet.family(), next);
-        self.transmit(port, frame, packet.family(), next)
-    }
-
-    #[inline]
+    #[inline(always)]
     fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
         if packet.dont_fragment && u32::from(packet.length) > next.mtu {
             return self.too_big(port, frame, packet, next.mtu);
@@ -207,8 +203,9 @@ impl Forwarder {
         self.transmit(port, frame, family, next)
     }
 
+    /// Sends a real server's answer to the client, from the virtual service.
     #[inline]
-    fn to_client<P: Port>(
+    pub(super) fn to_client<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
@@ -245,7 +242,7 @@ impl Forwarder {
     }
 
     /// Queues a frame that has its link header; a packet wider than the link goes as fragments.
-    #[inline]
+    #[inline(always)]
     fn transmit<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
         if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
             return self.send_fragments(port, frame, family, next);
@@ -255,7 +252,7 @@ impl Forwarder {
     }
 
     /// The cached way to a destination.
-    #[inline]
+    #[inline(always)]
     fn path(&mut self, id: DestinationId) -> Path {
         if id == DestinationId::NONE {
             return Path::Closed(DropReason::Method);

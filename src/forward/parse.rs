@@ -92,7 +92,7 @@ pub enum Parsed {
 /// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`] and means nothing
 /// otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
 /// another station is the kernel's to ignore.
-#[inline]
+#[inline(always)]
 pub fn parse(frame: &[u8], station: [u8; 6], packet: &mut Packet) -> Parsed {
     let Some(header) = frame.first_chunk::<ETHERNET_OCTETS>() else { return Parsed::Other };
     if header[..6] != station {
@@ -108,7 +108,7 @@ pub fn parse(frame: &[u8], station: [u8; 6], packet: &mut Packet) -> Parsed {
 /// First octet of an IPv4 header without options.
 const PLAIN_V4: u8 = 0x45;
 
-#[inline]
+#[inline(always)]
 fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
     let network = ETHERNET_OCTETS;
     let Some(header) = frame[network..].first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
@@ -143,7 +143,7 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
     parse_transport(frame, ip, packet)
 }
 
-#[inline]
+#[inline(never)]
 fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
     let network = ETHERNET_OCTETS;
     let Some(header) = frame[network..].first_chunk::<40>() else { return Parsed::Bad(DropReason::Malformed) };
@@ -209,7 +209,7 @@ struct Ip {
     transport: usize,
 }
 
-#[inline]
+#[inline(always)]
 fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
     let segment = &frame[ip.transport..ip.network + ip.length];
     // Both headers begin with the ports.

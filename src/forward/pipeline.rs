@@ -139,7 +139,7 @@ impl Forwarder {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn classify(&mut self, slot: &mut Slot) {
         slot.way = self.way(slot.packet.destination.address);
         let client = match slot.way {
@@ -152,7 +152,7 @@ impl Forwarder {
 
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
     /// route serves the answer to the client too.
-    #[inline]
+    #[inline(always)]
     fn way(&mut self, destination: Address) -> Way {
         if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
             return Way::Inbound;
@@ -160,6 +160,7 @@ impl Forwarder {
         self.find_way(destination)
     }
 
+    #[inline(never)]
     fn find_way(&mut self, destination: Address) -> Way {
         match self.routes.value().lookup(destination, flow_hash(destination)) {
             Route::Local => {
@@ -190,7 +191,7 @@ impl Forwarder {
             match slot.way {
                 Way::Inbound => slot.decision = self.decide_inbound(&slot.packet, slot.hash, now),
                 Way::Outbound(hop) => {
-                    let mtu = self.hop(hop).map_or(u32::MAX, |hop| hop.mtu);
+                    let mtu = hop.and_then(|hop| self.hop(hop)).map_or(u32::MAX, |hop| hop.mtu);
                     slot.decision = self.decide_outbound(&slot.packet, slot.hash, mtu, now);
                 }
                 Way::Neither => {}
@@ -204,10 +205,19 @@ impl Forwarder {
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
-            let verdict = match (slot.way, &slot.decision) {
-                (Way::Neither, &Decision::Verdict(verdict)) => self.settle(port, frame, None, verdict),
-                (Way::Outbound(hop), decision) => self.carry_out(port, frame, &slot.packet, decision, self.hop(hop)),
-                (_, decision) => self.carry_out(port, frame, &slot.packet, decision, None),
+            let verdict = match slot.decision {
+                Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
+                Decision::Forward { destination, method } => {
+                    self.forward(port, frame, &slot.packet, destination, method)
+                }
+                Decision::Masquerade { destination, server } => {
+                    self.masquerade(port, frame, &slot.packet, destination, server)
+                }
+                Decision::ToClient { service } => {
+                    let hop = slot.way.hop().and_then(|hop| self.hop(hop));
+                    self.to_client(port, frame, &slot.packet, service, hop)
+                }
+                Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -218,9 +228,8 @@ impl Forwarder {
         self.counters().transmitted.add(transmitted);
     }
 
-    #[inline]
-    fn hop(&self, position: Option<u32>) -> Option<Hop> {
-        position.and_then(|position| self.hops.get(position as usize).copied())
+    fn hop(&self, position: u32) -> Option<Hop> {
+        self.hops.get(position as usize).copied()
     }
 
     fn adopt_routes(&mut self) {
@@ -258,9 +267,23 @@ impl Forwarder {
     }
 }
 
+impl Way {
+    const fn hop(self) -> Option<u32> {
+        match self {
+            Way::Outbound(hop) => hop,
+            Way::Inbound | Way::Neither => None,
+        }
+    }
+}
+
 impl Slot {
     const fn unused() -> Self {
         Slot { packet: Packet::empty(), hash: 0, way: Way::Neither, decision: Decision::Verdict(Verdict::Pass) }
+    }
+
+    /// The packet, where the headers gave one.
+    fn packet(&self) -> Option<&Packet> {
+        (!matches!(self.way, Way::Neither)).then_some(&self.packet)
     }
 
     /// Decides by the headers alone.
