@@ -186,8 +186,7 @@ impl Table {
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: u64) {
         let bucket = self.bucket(hash);
-        let wanted = |&slot: &usize| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag(hash);
-        if let Some(slot) = (0..SLOTS).find(wanted) {
+        if let Some(slot) = tagged_slot(bucket, tag(hash), 0) {
             let id = slot_id(bucket, slot);
             match id.family() {
                 Family::V4 => self.v4.prefetch(id),
@@ -199,44 +198,40 @@ impl Table {
     /// The connection of a packet from the client (`hash` of its source), its bucket held.
     #[inline(always)]
     pub fn find_inbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        self.find(hash, now, |entry| matches_inbound(entry, key))
+        let wanted = Wanted::new(key);
+        self.find(hash, now, move |entry| wanted.is_inbound(entry))
     }
 
     /// The connection of a packet to the client (`hash` of its destination), its bucket held. `key.client` is the
     /// packet's destination, `key.other` its source.
-    #[inline]
+    #[inline(always)]
     pub fn find_outbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        let code = protocol_code(key.protocol);
-        self.find(hash, now, |entry| {
+        let (code, client, other) = (protocol_code(key.protocol), key.client, key.other);
+        self.find(hash, now, move |entry| {
             let flags = entry.flags();
-            let other = || match flags.method() {
+            let from = || match flags.method() {
                 Method::Masquerading => entry.destination_endpoint(),
                 _ => entry.virtual_service(),
             };
             entry.protocol_code() == code
-                && entry.client() == key.client
+                && entry.client() == client
                 && !flags.has(Flags::TEMPLATE)
-                && other() == key.other
+                && from() == other
         })
     }
 
     /// The template with exactly this key (client masked, its port 0), its bucket held.
     pub fn find_template(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        let code = protocol_code(key.protocol);
-        self.find(hash, now, |entry| {
-            entry.flags().has(Flags::TEMPLATE)
-                && entry.protocol_code() == code
-                && entry.ports_match(key.client.port, key.other.port)
-                && entry.addresses_match(key.client.address, key.other.address)
-        })
+        let wanted = Wanted::new(key);
+        self.find(hash, now, move |entry| entry.flags().has(Flags::TEMPLATE) && wanted.is_key_of(entry))
     }
 
     #[inline(always)]
-    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool) -> Option<Found<'_>> {
+    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool + Copy) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        let (entry, place) = self.search(bucket.line, hash, now_ticks, matches)?;
-        Some(Found { table: self, bucket, entry, place, hash, now_ticks })
+        let (entry, slot) = self.search(bucket.line, hash, now_ticks, matches)?;
+        Some(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
 
     /// Adds a connection, unless one with its key exists. Binds the destination.
@@ -246,9 +241,10 @@ impl Table {
         let template = new.flags.has(Flags::TEMPLATE);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
         if new.key.client.port != 0 {
-            let same = |entry: Entry<'_>| !template && matches_inbound(entry, &new.key);
-            if let Some((entry, place)) = self.search(bucket.line, hash, now_ticks, same) {
-                return Inserted::Existing(Found { table: self, bucket, entry, place, hash, now_ticks });
+            let wanted = Wanted::new(&new.key);
+            let same = move |entry: Entry<'_>| !template && wanted.is_inbound(entry);
+            if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, same) {
+                return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
             }
         }
         let family = new.key.other.address.family().max(new.key.client.address.family());
@@ -275,9 +271,9 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.get(new.destination_id).bind(template);
         }
-        let place = self.link(bucket.line, hash, entry, now_ticks);
+        let slot = self.link(bucket.line, hash, entry, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(Found { table: self, bucket, entry, place, hash, now_ticks })
+        Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
 
     /// Calls `visit` for each live entry of bucket `index`, the bucket held.
@@ -323,7 +319,7 @@ impl Table {
 
     /// The entries of a held bucket's overflow chain. The next is read before one is handed out, so that the one
     /// handed out may be removed.
-    pub(super) fn overflow<'t>(&'t self, bucket: &'t Line<16>) -> impl Iterator<Item = Entry<'t>> {
+    pub(super) fn overflow<'t>(&'t self, bucket: &Line<16>) -> impl Iterator<Item = Entry<'t>> + use<'t> {
         let mut next = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
         std::iter::from_fn(move || {
             let id = next;
@@ -334,53 +330,42 @@ impl Table {
         })
     }
 
-    /// The first live entry that matches, and its place; expired ones that match are retired on the way.
+    /// The first live entry that matches, and its slot; expired ones that match are retired on the way.
     #[inline(always)]
     fn search(
         &self,
         bucket: &Line<16>,
         hash: u64,
         now_ticks: u32,
-        matches: impl Fn(Entry<'_>) -> bool,
-    ) -> Option<(Entry<'_>, Place)> {
-        for slot in 0..SLOTS {
-            if bucket.0[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed) >> 16 != tag(hash) {
-                continue;
-            }
+        matches: impl Fn(Entry<'_>) -> bool + Copy,
+    ) -> Option<(Entry<'_>, Option<u8>)> {
+        let mut from = 0;
+        while let Some(slot) = tagged_slot(bucket, tag(hash), from) {
             let id = slot_id(bucket, slot);
-            if id.is_none() {
-                continue;
+            let entry = self.entry(id);
+            if !id.is_none() && matches(entry) && self.is_live(bucket, entry, Some(slot as u8), now_ticks) {
+                return Some((entry, Some(slot as u8)));
             }
-            let (entry, place) = (self.entry(id), Place { id, slot: Some(slot as u8) });
-            if matches(entry) && self.is_live(bucket, entry, place, now_ticks) {
-                return Some((entry, place));
-            }
+            from = slot + 1;
         }
-        if has_overflow(bucket) { self.search_overflow(bucket, now_ticks, &matches) } else { None }
+        if has_overflow(bucket) { self.search_overflow(bucket, now_ticks, matches) } else { None }
     }
 
     #[cold]
+    #[inline(never)]
     fn search_overflow(
         &self,
         bucket: &Line<16>,
         now_ticks: u32,
-        matches: &dyn Fn(Entry<'_>) -> bool,
-    ) -> Option<(Entry<'_>, Place)> {
-        let mut id = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
-        while !id.is_none() {
-            let (entry, place) = (self.entry(id), Place { id, slot: None });
-            let next = entry.next();
-            if matches(entry) && self.is_live(bucket, entry, place, now_ticks) {
-                return Some((entry, place));
-            }
-            id = next;
-        }
-        None
+        matches: impl Fn(Entry<'_>) -> bool,
+    ) -> Option<(Entry<'_>, Option<u8>)> {
+        let found = self.overflow(bucket).find(|&entry| matches(entry) && self.is_live(bucket, entry, None, now_ticks));
+        found.map(|entry| (entry, None))
     }
 
-    #[inline]
-    fn is_live(&self, bucket: &Line<16>, entry: Entry<'_>, place: Place, now_ticks: u32) -> bool {
-        !entry.is_expired(now_ticks) || !self.retire(bucket, place, now_ticks)
+    #[inline(always)]
+    fn is_live(&self, bucket: &Line<16>, entry: Entry<'_>, slot: Option<u8>, now_ticks: u32) -> bool {
+        !entry.is_expired(now_ticks) || !self.retire(bucket, Place { id: entry.id(), slot }, now_ticks)
     }
 
     /// Ends an entry whose deadline has passed, or gives it another minute when it controls others. True when it is
@@ -399,19 +384,19 @@ impl Table {
         false
     }
 
-    /// Puts an entry into a free slot, or at the head of the overflow chain.
-    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Place {
+    /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
+    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
         for slot in 0..SLOTS {
             if slot_id(bucket, slot).is_none() {
                 bucket.0[FIRST_SLOT + 2 * slot + 1].store(entry.id().0, Ordering::Relaxed);
                 let bound = tag(hash) << 16 | u32::from(coarse(entry.deadline(), now_ticks));
                 bucket.0[FIRST_SLOT + 2 * slot].store(bound, Ordering::Relaxed);
-                return Place { id: entry.id(), slot: Some(slot as u8) };
+                return Some(slot as u8);
             }
         }
         entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
         bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
-        Place { id: entry.id(), slot: None }
+        None
     }
 
     /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
@@ -492,7 +477,8 @@ pub struct Found<'t> {
     table: &'t Table,
     bucket: Held<'t>,
     entry: Entry<'t>,
-    place: Place,
+    /// As in [`Place`].
+    slot: Option<u8>,
     hash: u64,
     now_ticks: u32,
 }
@@ -582,7 +568,7 @@ impl<'t> Found<'t> {
     fn restart_by(&self, timer: Timer) {
         let deadline = self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND);
         self.entry.set_deadline(deadline);
-        let Some(slot) = self.place.slot else { return };
+        let Some(slot) = self.slot else { return };
         let word = slot_bound(self.bucket.line, usize::from(slot));
         let (bound, wanted) = (word.load(Ordering::Relaxed), coarse(deadline, self.now_ticks));
         if (wanted.wrapping_sub(bound as u16) as i16) < 0 {
@@ -592,8 +578,8 @@ impl<'t> Found<'t> {
 
     /// Counts one more entry that this one is about to control.
     pub fn control(&self) -> EntryId {
-        self.entry().control();
-        self.place.id
+        self.entry.control();
+        self.entry.id()
     }
 
     /// Makes a template that must not be used again unfindable (`ip_vs_check_template`).
@@ -610,18 +596,43 @@ impl<'t> Found<'t> {
         if self.entry().controlled() > 0 {
             return false;
         }
-        self.table.remove(self.bucket.line, self.place);
+        self.table.remove(self.bucket.line, Place { id: self.entry.id(), slot: self.slot });
         true
     }
 }
 
+/// A key as the words of an entry have it.
+#[derive(Clone, Copy)]
+struct Wanted {
+    code: u32,
+    client: Endpoint,
+    other: Endpoint,
+}
+
+impl Wanted {
+    #[inline(always)]
+    fn new(key: &Key) -> Self {
+        Self { code: protocol_code(key.protocol), client: key.client, other: key.other }
+    }
+
+    #[inline(always)]
+    fn is_key_of(self, entry: Entry<'_>) -> bool {
+        entry.ports_match(self.client.port, self.other.port)
+            && entry.protocol_code() == self.code
+            && entry.addresses_match(self.client.address, self.other.address)
+    }
+
+    /// A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
+    #[inline(always)]
+    fn is_inbound(self, entry: Entry<'_>) -> bool {
+        self.is_key_of(entry) && (self.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
+    }
+}
+
+/// The first slot from `from` on with this tag.
 #[inline(always)]
-fn matches_inbound(entry: Entry<'_>, key: &Key) -> bool {
-    entry.ports_match(key.client.port, key.other.port)
-        && entry.protocol_code() == protocol_code(key.protocol)
-        && entry.addresses_match(key.client.address, key.other.address)
-        // A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
-        && (key.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
+fn tagged_slot(bucket: &Line<16>, tag: u32, from: usize) -> Option<usize> {
+    (from..SLOTS).find(|&slot| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag)
 }
 
 #[inline]

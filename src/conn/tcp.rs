@@ -85,7 +85,11 @@ const ACK: u8 = 0x10;
 impl Event {
     /// The event of a segment with these flag bits (octet 13 of the TCP header).
     #[inline]
-    pub const fn from_flags(flags: u8) -> Self {
+    pub fn from_flags(flags: u8) -> Self {
+        EVENTS[(flags & (FIN | SYN | RST | ACK)) as usize]
+    }
+
+    const fn by_precedence(flags: u8) -> Self {
         if flags & RST != 0 {
             Event::Rst
         } else if flags & SYN != 0 {
@@ -99,6 +103,17 @@ impl Event {
         }
     }
 }
+
+/// The event of each combination of the flags that count.
+static EVENTS: [Event; 32] = {
+    let mut events = [Event::Nothing; 32];
+    let mut flags = 0;
+    while flags < 32 {
+        events[flags as usize] = Event::by_precedence(flags);
+        flags += 1;
+    }
+    events
+};
 
 /// Which rows of the table apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +215,25 @@ pub fn next(secure: bool, side: Side, event: Event, old: State) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_have_precedence() {
+        for (flags, event) in [
+            (0x00, Event::Nothing),
+            (0x08, Event::Nothing),
+            (0x10, Event::Ack),
+            (0x18, Event::Ack),
+            (0x11, Event::Fin),
+            (0x02, Event::Syn),
+            (0x13, Event::Syn),
+            (0xc2, Event::Syn),
+            (0x04, Event::Rst),
+            (0x17, Event::Rst),
+            (0xff, Event::Rst),
+        ] {
+            assert_eq!(Event::from_flags(flags), event, "{flags:#x}");
+        }
+    }
 
     #[test]
     fn what_the_tables_do_not_have_closes() {

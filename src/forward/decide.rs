@@ -18,10 +18,10 @@ pub(super) enum Decision {
     Verdict(Verdict),
     /// Forward it to a real server by a method that leaves the packet as it is.
     Forward { destination: DestinationId, method: Method },
-    /// Forward it to a real server with this destination in it.
-    Masquerade { destination: DestinationId, server: Endpoint },
-    /// Send it to the client with this source.
-    ToClient { service: Endpoint },
+    /// Forward it to a real server with a new destination in it, which stands beside the decision.
+    Masquerade { destination: DestinationId },
+    /// Send it to the client with a new source in it, which stands beside the decision.
+    ToClient,
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
 }
@@ -62,21 +62,22 @@ impl Packet {
 
     /// A TCP segment that opens a connection, or says so.
     fn is_opening(&self) -> bool {
-        self.protocol == Protocol::Tcp && self.tcp_flags & SYN != 0
+        self.tcp_flags & SYN != 0
     }
 }
 
 impl Forwarder {
-    /// Decides on a packet addressed to the director (`ip_vs_in_hook`).
+    /// Decides on a packet addressed to the director (`ip_vs_in_hook`). `new` is where masquerading gets its new
+    /// address from, here and below.
     #[inline(always)]
-    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant) -> Decision {
+    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, new: &mut Endpoint) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return self.open(packet, hash, now);
+            return self.open(packet, hash, now, new);
         };
         if packet.is_opening() && self.is_to_be_rescheduled(&found) {
             found.expire_now();
-            return self.open(packet, hash, now);
+            return self.open(packet, hash, now, new);
         }
         let destination = found.entry().destination();
         if destination != DestinationId::NONE && !self.shared.destinations.get(destination).is_available() {
@@ -84,14 +85,21 @@ impl Forwarder {
                 return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
             }
             found.expire_now();
-            return self.open(packet, hash, now);
+            return self.open(packet, hash, now, new);
         }
-        self.follow(found, packet)
+        self.follow(found, packet, new)
     }
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
     #[inline(never)]
-    pub(super) fn decide_outbound(&self, packet: &Packet, hash: u64, mtu: u32, now: Instant) -> Decision {
+    pub(super) fn decide_outbound(
+        &self,
+        packet: &Packet,
+        hash: u64,
+        mtu: u32,
+        now: Instant,
+        new: &mut Endpoint,
+    ) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
         let is_hosts = packet.ttl <= 1 || packet.dont_fragment && u32::from(packet.length) > mtu;
@@ -111,18 +119,23 @@ impl Forwarder {
             counters.out_octets.add(u64::from(packet.length));
         }
         match method {
-            Method::Masquerading => Decision::ToClient { service },
+            Method::Masquerading => {
+                *new = service;
+                Decision::ToClient
+            }
             _ => Decision::Verdict(Verdict::Pass),
         }
     }
 
     /// Takes a packet of a known connection on its way, and lets the connection go.
     #[inline(always)]
-    pub(super) fn follow(&self, found: Found<'_>, packet: &Packet) -> Decision {
+    pub(super) fn follow(&self, found: Found<'_>, packet: &Packet, new: &mut Endpoint) -> Decision {
         found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
         let (destination, method) = (entry.destination(), entry.flags().method());
-        let server = entry.destination_endpoint();
+        if method == Method::Masquerading {
+            *new = entry.destination_endpoint();
+        }
         drop(found);
         if destination != DestinationId::NONE {
             let counters = self.counters().destination(destination);
@@ -130,30 +143,37 @@ impl Forwarder {
             counters.in_octets.add(u64::from(packet.length));
         }
         match method {
-            Method::Masquerading => Decision::Masquerade { destination, server },
+            Method::Masquerading => Decision::Masquerade { destination },
             _ => Decision::Forward { destination, method },
         }
     }
 
     /// Puts a new connection into the table and takes its first packet on its way.
-    pub(super) fn insert(&self, new: &crate::conn::New, packet: &Packet, hash: u64, now: Instant) -> Decision {
-        let found = match self.shared.connections.insert(hash, new, now) {
+    pub(super) fn insert(
+        &self,
+        connection: &crate::conn::New,
+        packet: &Packet,
+        hash: u64,
+        now: Instant,
+        new: &mut Endpoint,
+    ) -> Decision {
+        let found = match self.shared.connections.insert(hash, connection, now) {
             Inserted::New(found) => {
-                if new.destination_id != DestinationId::NONE {
-                    self.counters().destination(new.destination_id).connections.add(1);
+                if connection.destination_id != DestinationId::NONE {
+                    self.counters().destination(connection.destination_id).connections.add(1);
                 }
                 found
             }
             Inserted::Existing(found) => {
-                self.shared.connections.release_controller(new.controller);
+                self.shared.connections.release_controller(connection.controller);
                 found
             }
             Inserted::Full => {
-                self.shared.connections.release_controller(new.controller);
+                self.shared.connections.release_controller(connection.controller);
                 return Decision::Verdict(Verdict::Drop(DropReason::TableFull));
             }
         };
-        self.follow(found, packet)
+        self.follow(found, packet, new)
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).

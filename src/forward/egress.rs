@@ -24,6 +24,14 @@ pub(super) struct NextHop {
     pub source: Address,
 }
 
+impl NextHop {
+    /// Octets of the longest frame that the link takes.
+    #[inline]
+    const fn frame_octets_max(&self) -> u32 {
+        self.mtu.saturating_add(ETHERNET_OCTETS as u32)
+    }
+}
+
 /// The way to a destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Path {
@@ -56,6 +64,72 @@ impl Forwarder {
         destination: DestinationId,
         method: Method,
     ) -> Verdict {
+        match self.open_path(destination, &frame, packet) {
+            Some(next) if method == Method::DirectRouting => {
+                let bytes = port.bytes_mut(&frame);
+                if packet.partial_checksum {
+                    nat::complete_checksum(bytes, packet);
+                }
+                nat::decrement_ttl(bytes, packet);
+                write_link(bytes, packet.family, next);
+                port.transmit(frame, next.interface);
+                Verdict::Transmit(next.interface)
+            }
+            _ => self.forward_with_care(port, frame, packet, destination, method),
+        }
+    }
+
+    /// Sends a packet to a real server whose address it is given.
+    #[inline(always)]
+    pub(super) fn masquerade<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        destination: DestinationId,
+        server: Endpoint,
+    ) -> Verdict {
+        let Some(next) = self.open_path(destination, &frame, packet) else {
+            return self.masquerade_with_care(port, frame, packet, destination, server);
+        };
+        let bytes = port.bytes_mut(&frame);
+        if packet.partial_checksum {
+            nat::complete_checksum(bytes, packet);
+        }
+        nat::decrement_ttl(bytes, packet);
+        nat::rewrite(bytes, packet, Side::Destination, server);
+        write_link(bytes, packet.family, next);
+        port.transmit(frame, next.interface);
+        Verdict::Transmit(next.interface)
+    }
+
+    /// The cached next hop to a destination, for a packet that nothing keeps from going there: its TTL lasts, and the
+    /// link takes its frame whole.
+    #[inline(always)]
+    fn open_path(&self, id: DestinationId, frame: &Frame, packet: &Packet) -> Option<&NextHop> {
+        if id == DestinationId::NONE {
+            return None;
+        }
+        let epoch = self.shared.destinations.get(id).epoch();
+        match self.paths.get(id.0 as usize) {
+            Some(CachedPath { epoch: cached, path: Path::Next(next) })
+                if *cached == epoch && packet.ttl > 1 && frame.length <= next.frame_octets_max() =>
+            {
+                Some(next)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn forward_with_care<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        destination: DestinationId,
+        method: Method,
+    ) -> Verdict {
         match self.path(destination) {
             Path::Next(next) if packet.ttl > 1 => match method {
                 Method::DirectRouting => self.route_directly(port, frame, packet, &next),
@@ -66,9 +140,8 @@ impl Forwarder {
         }
     }
 
-    /// Sends a packet to a real server whose address it is given.
-    #[inline(always)]
-    pub(super) fn masquerade<P: Port>(
+    #[cold]
+    fn masquerade_with_care<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
@@ -89,8 +162,7 @@ impl Forwarder {
         }
         nat::decrement_ttl(bytes, packet);
         nat::rewrite(bytes, packet, Side::Destination, server);
-        write_link(bytes, packet.family(), &next);
-        self.transmit(port, frame, packet.family(), &next)
+        self.send(port, frame, packet.family, &next)
     }
 
     /// Gives a frame that is not forwarded to the kernel or back to the port.
@@ -141,7 +213,7 @@ impl Forwarder {
         }
     }
 
-    #[inline(always)]
+    #[cold]
     fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
         if packet.dont_fragment && u32::from(packet.length) > next.mtu {
             return self.too_big(port, frame, packet, next.mtu);
@@ -151,8 +223,7 @@ impl Forwarder {
             nat::complete_checksum(bytes, packet);
         }
         nat::decrement_ttl(bytes, packet);
-        write_link(bytes, packet.family(), next);
-        self.transmit(port, frame, packet.family(), next)
+        self.send(port, frame, packet.family, next)
     }
 
     #[inline(never)]
@@ -174,7 +245,7 @@ impl Forwarder {
         if mtu < tunnel::inner_mtu_min(family) {
             return self.settle(port, frame, None, Verdict::Drop(DropReason::PathTooNarrow));
         }
-        let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family() == Family::V6;
+        let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family == Family::V6;
         if discover && packet.dont_fragment && u32::from(packet.length) > mtu {
             return self.too_big(port, frame, packet, mtu);
         }
@@ -192,7 +263,7 @@ impl Forwarder {
         let outer = Outer {
             source: next.source,
             destination: address,
-            dont_fragment: packet.family() == Family::V4 && packet.dont_fragment && discover,
+            dont_fragment: packet.family == Family::V4 && packet.dont_fragment && discover,
             identification: self.identification,
         };
         // The frame may carry octets after the packet (Ethernet's padding); the outer length leaves them out.
@@ -224,8 +295,8 @@ impl Forwarder {
         }
         nat::decrement_ttl(bytes, packet);
         nat::rewrite(bytes, packet, Side::Source, service);
-        write_link(bytes, packet.family(), &next);
-        self.transmit(port, frame, packet.family(), &next)
+        write_link(bytes, packet.family, &next);
+        self.transmit(port, frame, packet.family, &next)
     }
 
     #[cold]
@@ -242,7 +313,7 @@ impl Forwarder {
     }
 
     /// Queues a frame that has its link header; a packet wider than the link goes as fragments.
-    #[inline(always)]
+    #[inline]
     fn transmit<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
         if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
             return self.send_fragments(port, frame, family, next);
@@ -252,7 +323,6 @@ impl Forwarder {
     }
 
     /// The cached way to a destination.
-    #[inline(always)]
     fn path(&mut self, id: DestinationId) -> Path {
         if id == DestinationId::NONE {
             return Path::Closed(DropReason::Method);

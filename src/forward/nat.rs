@@ -47,7 +47,7 @@ pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
 #[inline]
 pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
     let network = usize::from(packet.network);
-    match packet.family() {
+    match packet.family {
         Family::V4 => {
             let header = &mut frame[network..network + 20];
             header[8] -= 1;
@@ -70,7 +70,7 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
     let network = usize::from(packet.network);
     let transport = usize::from(packet.transport);
     let port_at = transport + if side == Side::Destination { 2 } else { 0 };
-    match packet.family() {
+    match packet.family {
         Family::V4 => {
             let (old_address, new_address) = (old.address.low_u32(), new.address.low_u32());
             let at = network + V4_SOURCE + if side == Side::Destination { 4 } else { 0 };

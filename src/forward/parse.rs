@@ -34,8 +34,10 @@ pub struct Packet {
     pub protocol: Protocol,
     /// TCP: what the flags say.
     pub tcp_event: tcp::Event,
-    /// TCP: the flag octet, for what needs more than the event.
+    /// TCP: the flag octet, for what needs more than the event; 0 for others.
     pub tcp_flags: u8,
+    /// Of both addresses.
+    pub family: Family,
     /// Octets of the IP packet, from its header on.
     pub length: u16,
     /// Offset of the IP header.
@@ -51,12 +53,6 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Family of the packet.
-    #[inline]
-    pub fn family(&self) -> Family {
-        self.source.address.family()
-    }
-
     /// A packet of no meaning, to fill arrays with.
     pub const fn empty() -> Self {
         let nowhere = Endpoint::new(Address::UNSPECIFIED_V4, 0);
@@ -66,6 +62,7 @@ impl Packet {
             protocol: Protocol::Udp,
             tcp_event: tcp::Event::Nothing,
             tcp_flags: 0,
+            family: Family::V4,
             length: 0,
             network: 0,
             transport: 0,
@@ -131,6 +128,7 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
     }
     let address = |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
     let ip = Ip {
+        family: Family::V4,
         source: address(12),
         destination: address(16),
         protocol: header[9],
@@ -168,8 +166,17 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
             Err(parsed) => return parsed,
         },
     };
-    let ip =
-        Ip { source, destination, protocol, ttl: header[7], dont_fragment: true, length, network, transport };
+    let ip = Ip {
+        family: Family::V6,
+        source,
+        destination,
+        protocol,
+        ttl: header[7],
+        dont_fragment: true,
+        length,
+        network,
+        transport,
+    };
     parse_transport(frame, ip, packet)
 }
 
@@ -199,6 +206,7 @@ fn walk_extensions(frame: &[u8], first: u8, mut at: usize, end: usize) -> Result
 }
 
 struct Ip {
+    family: Family,
     source: Address,
     destination: Address,
     protocol: u8,
@@ -233,6 +241,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         protocol,
         tcp_event: tcp::Event::from_flags(flags),
         tcp_flags: flags,
+        family: ip.family,
         length: ip.length as u16,
         network: ip.network as u8,
         transport: ip.transport as u16,

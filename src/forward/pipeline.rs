@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
-use crate::base::{Address, Frame, Instant};
+use crate::base::{Address, Endpoint, Frame, Instant};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::Decision;
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
-use crate::forward::shared::Shared;
+use crate::forward::shared::{Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
@@ -20,6 +20,8 @@ use crate::service::Services;
 pub struct Forwarder {
     pub(super) shared: Arc<Shared>,
     worker: usize,
+    /// The worker's slot in `shared`.
+    slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
@@ -52,6 +54,8 @@ struct Slot {
     hash: u64,
     way: Way,
     decision: Decision,
+    /// What masquerading puts into the packet.
+    new: Endpoint,
 }
 
 /// Which side a packet comes from, as its destination tells.
@@ -59,8 +63,10 @@ struct Slot {
 enum Way {
     /// To an address of the director.
     Inbound,
-    /// To somewhere else, by this position in the batch's hops if there is a way.
-    Outbound(Option<u32>),
+    /// To somewhere else, by the hop at this position of the batch's hops.
+    Outbound(u32),
+    /// To somewhere else, where no route leads.
+    Astray,
     /// Decided by its headers alone: there is no packet.
     Neither,
 }
@@ -71,6 +77,7 @@ impl Forwarder {
         let services = Adopted::new(&shared.services);
         let routes = Adopted::new(&shared.routes);
         let mut forwarder = Self {
+            slot: Arc::clone(&shared.workers[worker]),
             shared,
             worker,
             services,
@@ -143,7 +150,7 @@ impl Forwarder {
     fn classify(&mut self, slot: &mut Slot) {
         slot.way = self.way(slot.packet.destination.address);
         let client = match slot.way {
-            Way::Outbound(_) => slot.packet.destination,
+            Way::Outbound(_) | Way::Astray => slot.packet.destination,
             _ => slot.packet.source,
         };
         slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
@@ -169,9 +176,9 @@ impl Forwarder {
             }
             Route::Unicast(hop) => {
                 self.hops.push(hop);
-                Way::Outbound(Some(self.hops.len() as u32 - 1))
+                Way::Outbound(self.hops.len() as u32 - 1)
             }
-            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Outbound(None),
+            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Astray,
         }
     }
 
@@ -188,11 +195,12 @@ impl Forwarder {
     /// first packet and its second.
     fn decide(&self, slots: &mut [Slot], now: Instant) {
         for slot in slots {
-            match slot.way {
-                Way::Inbound => slot.decision = self.decide_inbound(&slot.packet, slot.hash, now),
-                Way::Outbound(hop) => {
-                    let mtu = hop.and_then(|hop| self.hop(hop)).map_or(u32::MAX, |hop| hop.mtu);
-                    slot.decision = self.decide_outbound(&slot.packet, slot.hash, mtu, now);
+            let Slot { packet, hash, way, decision, new } = slot;
+            match way {
+                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, new),
+                Way::Outbound(_) | Way::Astray => {
+                    let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
+                    *decision = self.decide_outbound(packet, *hash, mtu, now, new);
                 }
                 Way::Neither => {}
             }
@@ -210,13 +218,10 @@ impl Forwarder {
                 Decision::Forward { destination, method } => {
                     self.forward(port, frame, &slot.packet, destination, method)
                 }
-                Decision::Masquerade { destination, server } => {
-                    self.masquerade(port, frame, &slot.packet, destination, server)
+                Decision::Masquerade { destination } => {
+                    self.masquerade(port, frame, &slot.packet, destination, slot.new)
                 }
-                Decision::ToClient { service } => {
-                    let hop = slot.way.hop().and_then(|hop| self.hop(hop));
-                    self.to_client(port, frame, &slot.packet, service, hop)
-                }
+                Decision::ToClient => self.to_client(port, frame, &slot.packet, slot.new, self.hop(slot.way)),
                 Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
             };
             match verdict {
@@ -228,8 +233,11 @@ impl Forwarder {
         self.counters().transmitted.add(transmitted);
     }
 
-    fn hop(&self, position: u32) -> Option<Hop> {
-        self.hops.get(position as usize).copied()
+    fn hop(&self, way: Way) -> Option<Hop> {
+        match way {
+            Way::Outbound(position) => self.hops.get(position as usize).copied(),
+            Way::Inbound | Way::Astray | Way::Neither => None,
+        }
     }
 
     fn adopt_routes(&mut self) {
@@ -253,7 +261,7 @@ impl Forwarder {
 
     #[inline]
     pub(super) fn counters(&self) -> &WorkerCounters {
-        &self.shared.workers[self.worker].counters
+        &self.slot.counters
     }
 
     /// The worker's number.
@@ -267,18 +275,10 @@ impl Forwarder {
     }
 }
 
-impl Way {
-    const fn hop(self) -> Option<u32> {
-        match self {
-            Way::Outbound(hop) => hop,
-            Way::Inbound | Way::Neither => None,
-        }
-    }
-}
-
 impl Slot {
     const fn unused() -> Self {
-        Slot { packet: Packet::empty(), hash: 0, way: Way::Neither, decision: Decision::Verdict(Verdict::Pass) }
+        let packet = Packet::empty();
+        Slot { packet, hash: 0, way: Way::Neither, decision: Decision::Verdict(Verdict::Pass), new: packet.source }
     }
 
     /// The packet, where the headers gave one.

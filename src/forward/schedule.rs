@@ -19,7 +19,7 @@ impl Forwarder {
     /// Opens a connection for a packet that has none, or says what becomes of it instead.
     #[cold]
     #[inline(never)]
-    pub(super) fn open(&self, packet: &Packet, hash: u64, now: Instant) -> Decision {
+    pub(super) fn open(&self, packet: &Packet, hash: u64, now: Instant, new: &mut Endpoint) -> Decision {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
@@ -43,8 +43,8 @@ impl Forwarder {
         };
         let picked = service.scheduling.lock().pick(&self.shared.destinations, &flow);
         let Some(destination) = picked else { return no_server(service, packet) };
-        let new = self.connection_to(destination, packet);
-        self.insert(&new, packet, hash, now)
+        let connection = self.connection_to(destination, packet);
+        self.insert(&connection, packet, hash, now, new)
     }
 
     fn connection_to(&self, destination_id: DestinationId, packet: &Packet) -> New {
