@@ -184,21 +184,24 @@ impl Timer {
     }
 }
 
-/// A protocol in three bits; 0 is IP, the protocol of fwmark templates.
+/// A protocol in three bits: the lowest of its number tell all of them apart. 0 is IP, the protocol of fwmark
+/// templates.
+#[inline]
 pub(super) const fn protocol_code(protocol: Option<Protocol>) -> u32 {
     match protocol {
         None => 0,
-        Some(Protocol::Tcp) => 1,
-        Some(Protocol::Udp) => 2,
-        Some(Protocol::Sctp) => 3,
+        Some(protocol) => protocol as u32 & 0x7,
     }
 }
 
 const fn protocol_from_code(code: u32) -> Option<Protocol> {
+    const TCP: u32 = protocol_code(Some(Protocol::Tcp));
+    const UDP: u32 = protocol_code(Some(Protocol::Udp));
+    const SCTP: u32 = protocol_code(Some(Protocol::Sctp));
     match code {
-        1 => Some(Protocol::Tcp),
-        2 => Some(Protocol::Udp),
-        3 => Some(Protocol::Sctp),
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        SCTP => Some(Protocol::Sctp),
         _ => None,
     }
 }

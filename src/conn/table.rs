@@ -384,6 +384,27 @@ impl Table {
         false
     }
 
+    /// The counts of active and inactive connections, and the template, when a held entry enters a state of TCP.
+    #[inline(never)]
+    fn enter_tcp(&self, entry: Entry<'_>, new: State) {
+        let flags = entry.flags();
+        let is_active = tcp::is_active(new);
+        if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
+            self.destinations.get(entry.destination()).count_active(is_active);
+            entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
+        }
+        if new == tcp::ESTABLISHED {
+            self.assure_controller(entry);
+        }
+    }
+
+    fn assure_controller(&self, entry: Entry<'_>) {
+        let controller = entry.controller();
+        if !controller.is_none() {
+            self.entry(controller).assure_template();
+        }
+    }
+
     /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
     fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
         for slot in 0..SLOTS {
@@ -530,37 +551,16 @@ impl<'t> Found<'t> {
                 };
                 let (old, new) = (timer.state(), tcp::next(secure_tcp, side, event, timer.state()));
                 if new != old {
-                    self.enter_tcp(new);
+                    self.table.enter_tcp(self.entry, new);
                 }
                 timer.with_state(new, self.table.timeouts.tcp_s(new))
             }
             Event::Udp => {
                 if direction == Direction::Outbound {
-                    self.assure_controller();
+                    self.table.assure_controller(self.entry);
                 }
                 timer.with_state(timer.state(), self.table.timeouts.udp_s())
             }
-        }
-    }
-
-    /// The counts of active and inactive connections, and the template, when a connection enters a state.
-    #[inline(never)]
-    fn enter_tcp(&self, new: State) {
-        let (entry, flags) = (self.entry, self.entry.flags());
-        let is_active = tcp::is_active(new);
-        if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
-            self.table.destinations.get(entry.destination()).count_active(is_active);
-            entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
-        }
-        if new == tcp::ESTABLISHED {
-            self.assure_controller();
-        }
-    }
-
-    fn assure_controller(&self) {
-        let controller = self.entry.controller();
-        if !controller.is_none() {
-            self.table.entry(controller).assure_template();
         }
     }
 

@@ -187,15 +187,15 @@ const SECURE: Rows = [
     ],
 ];
 
-/// The tables as they are asked: every number of a state that four bits can hold, and every event. What the kernel's
-/// tables do not have leads to CLOSE.
-type Complete = [[[State; 16]; 5]; 3];
+/// The tables as they are asked: every number of a state that four bits can hold, and every event, in powers of two,
+/// so that a cell's number is its parts' bits. What the kernel's tables do not have leads to CLOSE.
+type Complete = [[[State; 16]; 8]; 4];
 
 const NORMAL_COMPLETE: Complete = complete(&NORMAL);
 const SECURE_COMPLETE: Complete = complete(&SECURE);
 
 const fn complete(rows: &Rows) -> Complete {
-    let mut complete = [[[CLOSE; 16]; 5]; 3];
+    let mut complete = [[[CLOSE; 16]; 8]; 4];
     let mut cell = 0;
     while cell < 3 * 4 * STATES {
         let (side, event, state) = (cell / (4 * STATES), cell / STATES % 4, cell % STATES);

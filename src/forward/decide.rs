@@ -1,6 +1,6 @@
 //! The third stage: which connection a packet belongs to, what that does to it, and where it therefore goes.
 
-use crate::base::{Endpoint, Instant};
+use crate::base::{Address, Endpoint, Instant};
 use crate::conn::{Direction, Event, Flags, Found, Inserted, Key, tcp};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
@@ -16,14 +16,34 @@ const DEFENCE_ACTIVE: i64 = 2;
 pub(super) enum Decision {
     /// Nothing but this.
     Verdict(Verdict),
-    /// Forward it to a real server by a method that leaves the packet as it is.
-    Forward { destination: DestinationId, method: Method },
-    /// Forward it to a real server with a new destination in it, which stands beside the decision.
-    Masquerade { destination: DestinationId },
-    /// Send it to the client with a new source in it, which stands beside the decision.
+    /// Forward it to the target by a method that leaves the packet as it is.
+    Forward(Method),
+    /// Forward it to the target with the target's new destination in it.
+    Masquerade,
+    /// Send it to the client with the target's new source in it.
     ToClient,
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
+}
+
+/// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// The real server.
+    pub destination: DestinationId,
+    /// Moves with what the server's path depends on; as of the decision.
+    pub epoch: u32,
+    /// What masquerading puts into the packet.
+    pub new: Endpoint,
+}
+
+impl Target {
+    /// No target.
+    pub(super) const NONE: Target = Target {
+        destination: DestinationId::NONE,
+        epoch: 0,
+        new: Endpoint::new(Address::UNSPECIFIED_V4, 0),
+    };
 }
 
 /// The ICMP errors that a director sends.
@@ -67,27 +87,31 @@ impl Packet {
 }
 
 impl Forwarder {
-    /// Decides on a packet addressed to the director (`ip_vs_in_hook`). `new` is where masquerading gets its new
-    /// address from, here and below.
+    /// Decides on a packet addressed to the director (`ip_vs_in_hook`). Says in `target` where it
+    /// goes, here and below.
     #[inline(always)]
-    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, new: &mut Endpoint) -> Decision {
+    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return self.open(packet, hash, now, new);
+            return self.open(packet, hash, now, target);
         };
         if packet.is_opening() && self.is_to_be_rescheduled(&found) {
             found.expire_now();
-            return self.open(packet, hash, now, new);
+            return self.open(packet, hash, now, target);
         }
-        let destination = found.entry().destination();
-        if destination != DestinationId::NONE && !self.shared.destinations.get(destination).is_available() {
-            if !self.shared.sysctls.is_on(Knob::ExpireNodestConn) {
-                return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
+        target.destination = found.entry().destination();
+        if target.destination != DestinationId::NONE {
+            let destination = self.shared.destinations.get(target.destination);
+            target.epoch = destination.epoch();
+            if !destination.is_available() {
+                if !self.shared.sysctls.is_on(Knob::ExpireNodestConn) {
+                    return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
+                }
+                found.expire_now();
+                return self.open(packet, hash, now, target);
             }
-            found.expire_now();
-            return self.open(packet, hash, now, new);
         }
-        self.follow(found, packet, new)
+        self.follow(found, packet, target)
     }
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
@@ -98,7 +122,7 @@ impl Forwarder {
         hash: u64,
         mtu: u32,
         now: Instant,
-        new: &mut Endpoint,
+        target: &mut Target,
     ) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
@@ -120,31 +144,30 @@ impl Forwarder {
         }
         match method {
             Method::Masquerading => {
-                *new = service;
+                target.new = service;
                 Decision::ToClient
             }
             _ => Decision::Verdict(Verdict::Pass),
         }
     }
 
-    /// Takes a packet of a known connection on its way, and lets the connection go.
+    /// Takes a packet of a known connection on its way to `target`, and lets the connection go.
     #[inline(always)]
-    pub(super) fn follow(&self, found: Found<'_>, packet: &Packet, new: &mut Endpoint) -> Decision {
+    fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
         found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
-        let entry = found.entry();
-        let (destination, method) = (entry.destination(), entry.flags().method());
+        let method = found.entry().flags().method();
         if method == Method::Masquerading {
-            *new = entry.destination_endpoint();
+            target.new = found.entry().destination_endpoint();
         }
         drop(found);
-        if destination != DestinationId::NONE {
-            let counters = self.counters().destination(destination);
+        if target.destination != DestinationId::NONE {
+            let counters = self.counters().destination(target.destination);
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
         match method {
-            Method::Masquerading => Decision::Masquerade { destination },
-            _ => Decision::Forward { destination, method },
+            Method::Masquerading => Decision::Masquerade,
+            _ => Decision::Forward(method),
         }
     }
 
@@ -155,7 +178,7 @@ impl Forwarder {
         packet: &Packet,
         hash: u64,
         now: Instant,
-        new: &mut Endpoint,
+        target: &mut Target,
     ) -> Decision {
         let found = match self.shared.connections.insert(hash, connection, now) {
             Inserted::New(found) => {
@@ -173,7 +196,11 @@ impl Forwarder {
                 return Decision::Verdict(Verdict::Drop(DropReason::TableFull));
             }
         };
-        self.follow(found, packet, new)
+        target.destination = found.entry().destination();
+        if target.destination != DestinationId::NONE {
+            target.epoch = self.shared.destinations.get(target.destination).epoch();
+        }
+        self.follow(found, packet, target)
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).

@@ -1,7 +1,7 @@
 //! The last stage: the packet changed as its method asks, a link header in front, out by an interface.
 
 use crate::base::{Address, Endpoint, Family, Frame, InterfaceId};
-use crate::forward::decide::Answer;
+use crate::forward::decide::{Answer, Target};
 use crate::forward::nat::{self, Side};
 use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::forward::pipeline::Forwarder;
@@ -49,7 +49,7 @@ pub(super) struct CachedPath {
 }
 
 impl CachedPath {
-    /// A path that is good for nothing: a destination that is in use has left epoch 0.
+    /// A path that is good for nothing, and that of no destination.
     pub(super) const STALE: CachedPath = CachedPath { epoch: 0, path: Path::Closed(DropReason::NoRoute) };
 }
 
@@ -61,10 +61,10 @@ impl Forwarder {
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        destination: DestinationId,
+        target: &Target,
         method: Method,
     ) -> Verdict {
-        match self.open_path(destination, &frame, packet) {
+        match self.open_path(target, &frame, packet) {
             Some(next) if method == Method::DirectRouting => {
                 let bytes = port.bytes_mut(&frame);
                 if packet.partial_checksum {
@@ -75,7 +75,7 @@ impl Forwarder {
                 port.transmit(frame, next.interface);
                 Verdict::Transmit(next.interface)
             }
-            _ => self.forward_with_care(port, frame, packet, destination, method),
+            _ => self.forward_with_care(port, frame, packet, target.destination, method),
         }
     }
 
@@ -86,18 +86,17 @@ impl Forwarder {
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        destination: DestinationId,
-        server: Endpoint,
+        target: &Target,
     ) -> Verdict {
-        let Some(next) = self.open_path(destination, &frame, packet) else {
-            return self.masquerade_with_care(port, frame, packet, destination, server);
+        let Some(next) = self.open_path(target, &frame, packet) else {
+            return self.masquerade_with_care(port, frame, packet, target);
         };
         let bytes = port.bytes_mut(&frame);
         if packet.partial_checksum {
             nat::complete_checksum(bytes, packet);
         }
         nat::decrement_ttl(bytes, packet);
-        nat::rewrite(bytes, packet, Side::Destination, server);
+        nat::rewrite(bytes, packet, Side::Destination, target.new);
         write_link(bytes, packet.family, next);
         port.transmit(frame, next.interface);
         Verdict::Transmit(next.interface)
@@ -106,14 +105,10 @@ impl Forwarder {
     /// The cached next hop to a destination, for a packet that nothing keeps from going there: its TTL lasts, and the
     /// link takes its frame whole.
     #[inline(always)]
-    fn open_path(&self, id: DestinationId, frame: &Frame, packet: &Packet) -> Option<&NextHop> {
-        if id == DestinationId::NONE {
-            return None;
-        }
-        let epoch = self.shared.destinations.get(id).epoch();
-        match self.paths.get(id.0 as usize) {
-            Some(CachedPath { epoch: cached, path: Path::Next(next) })
-                if *cached == epoch && packet.ttl > 1 && frame.length <= next.frame_octets_max() =>
+    fn open_path(&self, target: &Target, frame: &Frame, packet: &Packet) -> Option<&NextHop> {
+        match self.paths.get(target.destination.0 as usize) {
+            Some(CachedPath { epoch, path: Path::Next(next) })
+                if *epoch == target.epoch && packet.ttl > 1 && frame.length <= next.frame_octets_max() =>
             {
                 Some(next)
             }
@@ -146,10 +141,10 @@ impl Forwarder {
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        destination: DestinationId,
-        server: Endpoint,
+        target: &Target,
     ) -> Verdict {
-        let next = match self.path(destination) {
+        let server = target.new;
+        let next = match self.path(target.destination) {
             Path::Next(next) if packet.ttl > 1 => next,
             path => return self.stay(port, frame, packet, Some(server), path),
         };

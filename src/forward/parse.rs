@@ -90,9 +90,10 @@ pub enum Parsed {
 /// otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
 /// another station is the kernel's to ignore.
 #[inline(always)]
-pub fn parse(frame: &[u8], station: [u8; 6], packet: &mut Packet) -> Parsed {
+pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
     let Some(header) = frame.first_chunk::<ETHERNET_OCTETS>() else { return Parsed::Other };
-    if header[..6] != station {
+    let (first, last) = station.split_at(4);
+    if header[..4] != *first || header[4..6] != *last {
         return Parsed::Other;
     }
     match u16::from_be_bytes([header[12], header[13]]) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
-use crate::base::{Address, Endpoint, Frame, Instant};
+use crate::base::{Address, Frame, Instant};
 use crate::forward::counters::WorkerCounters;
-use crate::forward::decide::Decision;
+use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
@@ -44,6 +44,9 @@ const SCRATCH_OCTETS: usize = (1 << 16) + 64;
 /// Local addresses that a worker remembers, by their low bits.
 const LOCALS: usize = 64;
 
+/// The link address of an interface that is not there.
+const NO_STATION: [u8; 6] = [0; 6];
+
 /// Frames whose headers are asked for ahead of the one that is taken apart.
 const FRAMES_AHEAD: usize = 4;
 
@@ -54,8 +57,7 @@ struct Slot {
     hash: u64,
     way: Way,
     decision: Decision,
-    /// What masquerading puts into the packet.
-    new: Endpoint,
+    target: Target,
 }
 
 /// Which side a packet comes from, as its destination tells.
@@ -136,7 +138,7 @@ impl Forwarder {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
             }
-            let station = self.stations.get(usize::from(frame.interface.0)).copied().unwrap_or_default();
+            let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
             match parse::parse(port.bytes(frame), station, &mut slot.packet) {
                 Parsed::Transport => self.classify(slot),
                 Parsed::Fragment => slot.settle(Verdict::Drop(DropReason::Fragment)),
@@ -195,12 +197,12 @@ impl Forwarder {
     /// first packet and its second.
     fn decide(&self, slots: &mut [Slot], now: Instant) {
         for slot in slots {
-            let Slot { packet, hash, way, decision, new } = slot;
+            let Slot { packet, hash, way, decision, target } = slot;
             match way {
-                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, new),
+                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, target),
                 Way::Outbound(_) | Way::Astray => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
-                    *decision = self.decide_outbound(packet, *hash, mtu, now, new);
+                    *decision = self.decide_outbound(packet, *hash, mtu, now, target);
                 }
                 Way::Neither => {}
             }
@@ -215,13 +217,9 @@ impl Forwarder {
         for (frame, slot) in batch.drain(..).zip(slots) {
             let verdict = match slot.decision {
                 Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
-                Decision::Forward { destination, method } => {
-                    self.forward(port, frame, &slot.packet, destination, method)
-                }
-                Decision::Masquerade { destination } => {
-                    self.masquerade(port, frame, &slot.packet, destination, slot.new)
-                }
-                Decision::ToClient => self.to_client(port, frame, &slot.packet, slot.new, self.hop(slot.way)),
+                Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
+                Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
+                Decision::ToClient => self.to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way)),
                 Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
             };
             match verdict {
@@ -277,8 +275,13 @@ impl Forwarder {
 
 impl Slot {
     const fn unused() -> Self {
-        let packet = Packet::empty();
-        Slot { packet, hash: 0, way: Way::Neither, decision: Decision::Verdict(Verdict::Pass), new: packet.source }
+        Slot {
+            packet: Packet::empty(),
+            hash: 0,
+            way: Way::Neither,
+            decision: Decision::Verdict(Verdict::Pass),
+            target: Target::NONE,
+        }
     }
 
     /// The packet, where the headers gave one.

@@ -2,7 +2,7 @@
 
 use crate::base::{Address, Endpoint, Instant};
 use crate::conn::{EntryId, Flags, Key, New};
-use crate::forward::decide::{Answer, Decision};
+use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
 use crate::forward::verdict::{DropReason, Verdict};
@@ -19,7 +19,7 @@ impl Forwarder {
     /// Opens a connection for a packet that has none, or says what becomes of it instead.
     #[cold]
     #[inline(never)]
-    pub(super) fn open(&self, packet: &Packet, hash: u64, now: Instant, new: &mut Endpoint) -> Decision {
+    pub(super) fn open(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
@@ -44,7 +44,7 @@ impl Forwarder {
         let picked = service.scheduling.lock().pick(&self.shared.destinations, &flow);
         let Some(destination) = picked else { return no_server(service, packet) };
         let connection = self.connection_to(destination, packet);
-        self.insert(&connection, packet, hash, now, new)
+        self.insert(&connection, packet, hash, now, target)
     }
 
     fn connection_to(&self, destination_id: DestinationId, packet: &Packet) -> New {
