@@ -213,10 +213,7 @@ impl Table {
                 Method::Masquerading => entry.destination_endpoint(),
                 _ => entry.virtual_service(),
             };
-            entry.protocol_code() == code
-                && entry.client() == client
-                && !flags.has(Flags::TEMPLATE)
-                && from() == other
+            entry.protocol_code() == code && entry.client() == client && !flags.has(Flags::TEMPLATE) && from() == other
         })
     }
 

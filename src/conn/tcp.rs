@@ -244,7 +244,11 @@ mod tests {
                     for event in [Event::Syn, Event::Fin, Event::Ack, Event::Rst] {
                         let row = &rows[side as usize][event as usize];
                         let expected = row.get(usize::from(old)).copied().unwrap_or(CLOSE);
-                        assert_eq!(next(secure, side, event, State(old)), expected, "{secure} {side:?} {event:?} {old}");
+                        assert_eq!(
+                            next(secure, side, event, State(old)),
+                            expected,
+                            "{secure} {side:?} {event:?} {old}"
+                        );
                     }
                 }
             }

@@ -39,11 +39,8 @@ pub(super) struct Target {
 
 impl Target {
     /// No target.
-    pub(super) const NONE: Target = Target {
-        destination: DestinationId::NONE,
-        epoch: 0,
-        new: Endpoint::new(Address::UNSPECIFIED_V4, 0),
-    };
+    pub(super) const NONE: Target =
+        Target { destination: DestinationId::NONE, epoch: 0, new: Endpoint::new(Address::UNSPECIFIED_V4, 0) };
 }
 
 /// The ICMP errors that a director sends.

@@ -127,7 +127,8 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
     if fragment & 0x3fff != 0 {
         return Parsed::Fragment;
     }
-    let address = |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+    let address =
+        |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
     let ip = Ip {
         family: Family::V4,
         source: address(12),
