@@ -271,7 +271,7 @@ impl Forwarder {
 
     /// Sends a real server's answer to the client, from the virtual service.
     #[inline]
-    pub(super) fn to_client<P: Port>(
+    pub(super) fn return_to_client<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
