@@ -219,7 +219,9 @@ impl Forwarder {
                 Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
                 Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
                 Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
-                Decision::ToClient => self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way)),
+                Decision::ToClient => {
+                    self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
+                }
                 Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
             };
             match verdict {
