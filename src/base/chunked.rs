@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 
 /// Values per chunk.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// A table of values by index, made in chunks when a chunk is first asked for.
 pub struct Chunked<T> {
-    chunks: Box<[OnceLock<Box<[T]>>]>,
+    chunks: Box<[OnceLock<Box<[T; CHUNK]>>]>,
 }
 
 impl<T: Default> Chunked<T> {
@@ -26,14 +26,20 @@ impl<T: Default> Chunked<T> {
     /// # Panics
     /// When `index` is not below the capacity: indexes are handed out by the table's owner.
     pub fn get_or_make(&self, index: usize) -> &T {
-        let chunk = self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
-        &chunk[index % CHUNK]
+        let make = || Box::new(std::array::from_fn(|_| T::default()));
+        &self.chunks[index / CHUNK].get_or_init(make)[index % CHUNK]
+    }
+
+    /// The chunk that holds `index`, if it has been made. It starts at a multiple of its length.
+    #[inline]
+    pub fn chunk(&self, index: usize) -> Option<&[T; CHUNK]> {
+        Some(self.chunks.get(index / CHUNK)?.get()?)
     }
 
     /// The value at `index`, if its chunk has been made.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
-        self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
+        Some(&self.chunk(index)?[index % CHUNK])
     }
 }
 
@@ -50,6 +56,8 @@ mod tests {
         table.get_or_make(299).store(5, Ordering::Relaxed);
         assert_eq!(table.get(299).map(|v| v.load(Ordering::Relaxed)), Some(5));
         assert!(table.get(0).is_none());
+        assert!(table.chunk(255).is_none());
+        assert_eq!(table.chunk(256).map(|chunk| chunk[299 % CHUNK].load(Ordering::Relaxed)), Some(5));
         assert!(table.get(512).is_none());
     }
 }

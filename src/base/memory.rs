@@ -6,9 +6,12 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ffi::c_void;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+use rustix::mm::{self, MapFlags, ProtFlags};
 
 /// Types for which memory full of zeroes is a value, and which need no drop.
 ///
@@ -48,7 +51,16 @@ const HUGE_PAGE: usize = 2 << 20;
 pub struct Slab<T: Zeroed> {
     start: NonNull<T>,
     length: usize,
-    layout: Layout,
+    source: Source,
+}
+
+/// Where a slab's memory comes from, to give it back.
+enum Source {
+    /// The allocator.
+    Heap(Layout),
+    /// A mapping of its own, with room to align the slab in it. (The allocator clears memory of such an alignment by
+    /// writing it, and memory once written in small pages stays in them.)
+    Mapping { base: *mut c_void, octets: usize },
 }
 
 // SAFETY: a slab owns its values as a `Box<[T]>` does.
@@ -59,23 +71,33 @@ unsafe impl<T: Zeroed + Sync> Sync for Slab<T> {}
 impl<T: Zeroed> Slab<T> {
     /// `length` zeroed values. Slabs of a huge page and more are aligned to one and marked for huge pages.
     pub fn new(length: usize) -> Self {
-        let array = Layout::array::<T>(length.max(1)).expect("a slab's size fits the address space");
-        let align = if array.size() >= HUGE_PAGE { HUGE_PAGE } else { array.align() };
-        let layout = array.align_to(align).expect("a huge page is a valid alignment").pad_to_align();
-        // SAFETY: the layout's size is not zero: `length.max(1)` values of a type that is not zero-sized.
-        let bytes = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(bytes.cast::<T>()) else { handle_alloc_error(layout) };
-        if layout.size() >= HUGE_PAGE {
-            // Advice: where the kernel declines, ordinary pages do.
-            // SAFETY: the range is the allocation just made, and this advice changes no content.
-            let _ = unsafe { rustix::mm::madvise(bytes.cast(), layout.size(), rustix::mm::Advice::LinuxHugepage) };
+        let layout = Layout::array::<T>(length.max(1)).expect("a slab's size fits the address space");
+        if layout.size() < HUGE_PAGE {
+            // SAFETY: the layout's size is not zero: `length.max(1)` values of a type that is not zero-sized.
+            let bytes = unsafe { alloc_zeroed(layout) };
+            let Some(start) = NonNull::new(bytes.cast::<T>()) else { handle_alloc_error(layout) };
+            return Self { start, length, source: Source::Heap(layout) };
         }
-        Self { start, length, layout }
+        let octets = layout.size().next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anyone has.
+        let mapped = unsafe { mm::mmap_anonymous(null_mut(), octets, protection, flags) };
+        let Ok(base) = mapped else { handle_alloc_error(layout) };
+        let ahead = base.addr().next_multiple_of(HUGE_PAGE) - base.addr();
+        let start = base.wrapping_byte_add(ahead);
+        // Advice, before the first touch: where the kernel declines, ordinary pages do.
+        // SAFETY: the range lies in the mapping just made, and this advice changes no content.
+        let _ = unsafe { mm::madvise(start, octets - HUGE_PAGE, mm::Advice::LinuxHugepage) };
+        let start = NonNull::new(start.cast::<T>()).expect("a mapping is not at address 0");
+        Self { start, length, source: Source::Mapping { base, octets } }
     }
 
     /// Octets of address space.
     pub fn size_octets(&self) -> usize {
-        self.layout.size()
+        match self.source {
+            Source::Heap(layout) => layout.size(),
+            Source::Mapping { octets, .. } => octets,
+        }
     }
 }
 
@@ -91,8 +113,15 @@ impl<T: Zeroed> Deref for Slab<T> {
 
 impl<T: Zeroed> Drop for Slab<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with this layout; T needs no drop.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+        match self.source {
+            // SAFETY: allocated by `new` with this layout; T needs no drop.
+            Source::Heap(layout) => unsafe { dealloc(self.start.as_ptr().cast(), layout) },
+            Source::Mapping { base, octets } => {
+                // SAFETY: mapped by `new` with this size, and no reference outlives the slab; T needs no drop.
+                let unmapped = unsafe { mm::munmap(base, octets) };
+                debug_assert!(unmapped.is_ok(), "a slab's own mapping can be unmapped");
+            }
+        }
     }
 }
 

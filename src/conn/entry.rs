@@ -148,21 +148,60 @@ const PROTOCOL_MASK: u32 = 0x7 << PROTOCOL_SHIFT;
 
 const _: () = assert!(TIMEOUT_MAX_S <= TIMEOUT_MASK);
 
-/// A protocol in three bits; 0 is IP, the protocol of fwmark templates.
+/// The addresses of an entry, in their order.
+#[derive(Clone, Copy)]
+enum Which {
+    Client = 0,
+    Virtual = 1,
+    Destination = 2,
+}
+
+/// An entry's timeout, state and protocol by value: read once, written once.
+#[derive(Clone, Copy)]
+pub(super) struct Timer(u32);
+
+impl Timer {
+    #[inline]
+    pub(super) const fn timeout_s(self) -> u32 {
+        self.0 & TIMEOUT_MASK
+    }
+
+    #[inline]
+    pub(super) const fn state(self) -> State {
+        State(((self.0 & STATE_MASK) >> STATE_SHIFT) as u8)
+    }
+
+    #[inline]
+    const fn protocol_code(self) -> u32 {
+        (self.0 & PROTOCOL_MASK) >> PROTOCOL_SHIFT
+    }
+
+    /// The same protocol in another state, with that state's timeout.
+    #[inline]
+    #[must_use]
+    pub(super) fn with_state(self, state: State, timeout_s: u32) -> Self {
+        Timer(self.0 & PROTOCOL_MASK | u32::from(state.0) << STATE_SHIFT | timeout_s.min(TIMEOUT_MAX_S))
+    }
+}
+
+/// A protocol in three bits: the lowest of its number tell all of them apart. 0 is IP, the protocol of fwmark
+/// templates.
+#[inline]
 pub(super) const fn protocol_code(protocol: Option<Protocol>) -> u32 {
     match protocol {
         None => 0,
-        Some(Protocol::Tcp) => 1,
-        Some(Protocol::Udp) => 2,
-        Some(Protocol::Sctp) => 3,
+        Some(protocol) => protocol as u32 & 0x7,
     }
 }
 
 const fn protocol_from_code(code: u32) -> Option<Protocol> {
+    const TCP: u32 = protocol_code(Some(Protocol::Tcp));
+    const UDP: u32 = protocol_code(Some(Protocol::Udp));
+    const SCTP: u32 = protocol_code(Some(Protocol::Sctp));
     match code {
-        1 => Some(Protocol::Tcp),
-        2 => Some(Protocol::Udp),
-        3 => Some(Protocol::Sctp),
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        SCTP => Some(Protocol::Sctp),
         _ => None,
     }
 }
@@ -171,23 +210,29 @@ const fn protocol_from_code(code: u32) -> Option<Protocol> {
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     id: EntryId,
-    words: &'a [AtomicU32],
+    head: &'a [AtomicU32; WORDS_V4],
+    /// The virtual and the destination address of an IPv6 entry.
+    tail: Option<&'a [AtomicU32; WORDS_V6 - WORDS_V4]>,
 }
 
 impl<'a> Entry<'a> {
     #[inline]
-    pub(super) fn new(id: EntryId, words: &'a [AtomicU32]) -> Self {
-        Self { id, words }
+    pub(super) fn new(
+        id: EntryId,
+        head: &'a [AtomicU32; WORDS_V4],
+        tail: Option<&'a [AtomicU32; WORDS_V6 - WORDS_V4]>,
+    ) -> Self {
+        Self { id, head, tail }
     }
 
     #[inline]
     fn word(self, index: usize) -> u32 {
-        self.words[index].load(Relaxed)
+        self.head[index].load(Relaxed)
     }
 
     #[inline]
     fn set(self, index: usize, value: u32) {
-        self.words[index].store(value, Relaxed);
+        self.head[index].store(value, Relaxed);
     }
 
     /// Its number.
@@ -195,46 +240,61 @@ impl<'a> Entry<'a> {
         self.id
     }
 
+    /// The words of an IPv6 address: the client's ends the head, the others make up the tail.
     #[inline]
-    fn address(self, which: usize) -> Address {
-        match self.id.family() {
-            Family::V4 => Address::v4(self.word(ADDRESSES + which)),
-            Family::V6 => {
-                let at = ADDRESSES + 4 * which;
-                Address::from_words([self.word(at), self.word(at + 1), self.word(at + 2), self.word(at + 3)])
-            }
+    fn address_words(self, tail: &'a [AtomicU32; WORDS_V6 - WORDS_V4], which: Which) -> [&'a AtomicU32; 4] {
+        let [.., a, b, c, d] = self.head;
+        let [e, f, g, h, i, j, k, l] = tail;
+        match which {
+            Which::Client => [a, b, c, d],
+            Which::Virtual => [e, f, g, h],
+            Which::Destination => [i, j, k, l],
+        }
+    }
+
+    #[inline(always)]
+    fn address(self, which: Which) -> Address {
+        match self.tail {
+            None => Address::v4(self.word(ADDRESSES + which as usize)),
+            Some(tail) => Address::from_words(self.address_words(tail, which).map(|word| word.load(Relaxed))),
         }
     }
 
     #[inline]
-    fn set_address(self, which: usize, address: Address) {
-        match self.id.family() {
-            Family::V4 => self.set(ADDRESSES + which, address.low_u32()),
-            Family::V6 => {
-                for (offset, word) in address.words().into_iter().enumerate() {
-                    self.set(ADDRESSES + 4 * which + offset, word);
+    fn set_address(self, which: Which, address: Address) {
+        match self.tail {
+            None => self.set(ADDRESSES + which as usize, address.low_u32()),
+            Some(tail) => {
+                for (word, value) in self.address_words(tail, which).into_iter().zip(address.words()) {
+                    word.store(value, Relaxed);
                 }
             }
         }
     }
 
+    /// True when both addresses are those of the key: client and virtual.
+    #[inline(always)]
+    pub(super) fn addresses_match(self, client: Address, service: Address) -> bool {
+        self.address(Which::Client) == client && self.address(Which::Virtual) == service
+    }
+
     /// The client's address and port.
     #[inline]
     pub fn client(self) -> Endpoint {
-        Endpoint::new(self.address(0), (self.word(PORTS) >> 16) as u16)
+        Endpoint::new(self.address(Which::Client), (self.word(PORTS) >> 16) as u16)
     }
 
     /// The virtual address and port.
     #[inline]
     pub fn virtual_service(self) -> Endpoint {
-        Endpoint::new(self.address(1), self.word(PORTS) as u16)
+        Endpoint::new(self.address(Which::Virtual), self.word(PORTS) as u16)
     }
 
     /// The real server's address and port. An IPv4 entry cannot hold the IPv6 address of a tunnelled destination
     /// (nor the reverse be told from it): its holder asks the destination itself.
     #[inline]
     pub fn destination_endpoint(self) -> Endpoint {
-        Endpoint::new(self.address(2), (self.word(DESTINATION_PORT) >> 16) as u16)
+        Endpoint::new(self.address(Which::Destination), (self.word(DESTINATION_PORT) >> 16) as u16)
     }
 
     /// True when the ports are those of the key: client and virtual.
@@ -243,18 +303,26 @@ impl<'a> Entry<'a> {
         self.word(PORTS) == u32::from(client_port) << 16 | u32::from(virtual_port)
     }
 
+    /// Sets client and virtual service of a new entry.
+    #[inline]
+    pub(super) fn set_key(self, client: Endpoint, service: Endpoint) {
+        self.set_address(Which::Client, client.address);
+        self.set_address(Which::Virtual, service.address);
+        self.set(PORTS, u32::from(client.port) << 16 | u32::from(service.port));
+    }
+
     pub(super) fn set_client(self, client: Endpoint) {
-        self.set_address(0, client.address);
+        self.set_address(Which::Client, client.address);
         self.set(PORTS, self.word(PORTS) & 0xffff | u32::from(client.port) << 16);
     }
 
     pub(super) fn set_virtual_service(self, endpoint: Endpoint) {
-        self.set_address(1, endpoint.address);
+        self.set_address(Which::Virtual, endpoint.address);
         self.set(PORTS, self.word(PORTS) & 0xffff_0000 | u32::from(endpoint.port));
     }
 
     pub(super) fn set_destination_endpoint(self, endpoint: Endpoint) {
-        self.set_address(2, endpoint.address);
+        self.set_address(Which::Destination, endpoint.address);
         self.set(DESTINATION_PORT, u32::from(endpoint.port) << 16);
     }
 
@@ -294,36 +362,45 @@ impl<'a> Entry<'a> {
     /// Seconds that each packet gives the entry.
     #[inline]
     pub fn timeout_s(self) -> u32 {
-        self.word(TIMER) & TIMEOUT_MASK
+        self.timer().timeout_s()
     }
 
     /// Protocol state.
     #[inline]
     pub fn state(self) -> State {
-        State(((self.word(TIMER) & STATE_MASK) >> STATE_SHIFT) as u8)
+        self.timer().state()
     }
 
     /// Transport protocol; `None` for a fwmark template.
     #[inline]
     pub fn protocol(self) -> Option<Protocol> {
-        protocol_from_code((self.word(TIMER) & PROTOCOL_MASK) >> PROTOCOL_SHIFT)
+        protocol_from_code(self.timer().protocol_code())
     }
 
     #[inline]
     pub(super) fn protocol_code(self) -> u32 {
-        (self.word(TIMER) & PROTOCOL_MASK) >> PROTOCOL_SHIFT
+        self.timer().protocol_code()
     }
 
     #[inline]
-    pub(super) fn set_timer(self, timeout_s: u32, state: State, protocol: Option<Protocol>) {
-        let timeout = timeout_s.min(TIMEOUT_MAX_S);
-        self.set(TIMER, timeout | u32::from(state.0) << STATE_SHIFT | protocol_code(protocol) << PROTOCOL_SHIFT);
+    pub(super) fn timer(self) -> Timer {
+        Timer(self.word(TIMER))
+    }
+
+    #[inline]
+    pub(super) fn set_timer(self, timer: Timer) {
+        self.set(TIMER, timer.0);
+    }
+
+    /// Gives a new entry its protocol, state and timeout.
+    #[inline]
+    pub(super) fn start_timer(self, timeout_s: u32, state: State, protocol: Option<Protocol>) {
+        self.set_timer(Timer(protocol_code(protocol) << PROTOCOL_SHIFT).with_state(state, timeout_s));
     }
 
     #[inline]
     pub(super) fn set_state(self, state: State, timeout_s: u32) {
-        let rest = self.word(TIMER) & PROTOCOL_MASK;
-        self.set(TIMER, rest | u32::from(state.0) << STATE_SHIFT | timeout_s.min(TIMEOUT_MAX_S));
+        self.set_timer(self.timer().with_state(state, timeout_s));
     }
 
     /// The destination's number.
@@ -337,6 +414,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The entry that controls this one.
+    #[inline]
     pub fn controller(self) -> EntryId {
         EntryId(self.word(CONTROLLER))
     }
@@ -349,11 +427,12 @@ impl<'a> Entry<'a> {
     /// the worst that a concurrent re-arm can do is to lose the mark until the next packet.
     pub(super) fn assure_template(self) {
         if self.flags().has(Flags::TEMPLATE) {
-            self.words[TIMER].fetch_or(u32::from(State::TEMPLATE_ASSURED.0) << STATE_SHIFT, Relaxed);
+            self.head[TIMER].fetch_or(u32::from(State::TEMPLATE_ASSURED.0) << STATE_SHIFT, Relaxed);
         }
     }
 
     /// How many entries this one controls.
+    #[inline]
     pub fn controlled(self) -> u32 {
         self.word(CONTROLLED)
     }
@@ -364,15 +443,16 @@ impl<'a> Entry<'a> {
 
     /// One more entry is controlled by this one.
     pub(super) fn control(self) {
-        self.words[CONTROLLED].fetch_add(1, Relaxed);
+        self.head[CONTROLLED].fetch_add(1, Relaxed);
     }
 
     /// An entry that this one controlled is gone.
     pub(super) fn release(self) {
-        self.words[CONTROLLED].fetch_sub(1, Relaxed);
+        self.head[CONTROLLED].fetch_sub(1, Relaxed);
     }
 
     /// Packets from the client.
+    #[inline]
     pub fn in_packets(self) -> u32 {
         self.word(IN_PACKETS)
     }

@@ -22,22 +22,23 @@ struct FreeList {
     used: u32,
 }
 
-/// What the pool needs of a cell: its words.
+/// What the pool needs of a cell: its words, as an entry sees them.
 pub(super) trait Cell: Zeroed {
-    fn words(&self) -> &[AtomicU32];
+    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>);
 }
 
 impl Cell for Line<WORDS_V4> {
     #[inline]
-    fn words(&self) -> &[AtomicU32] {
-        &self.0
+    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>) {
+        (&self.0, None)
     }
 }
 
 impl Cell for [AtomicU32; WORDS_V6] {
     #[inline]
-    fn words(&self) -> &[AtomicU32] {
-        self
+    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>) {
+        let (head, _) = self.split_first_chunk().expect("a long cell is longer than a short one");
+        (head, self.last_chunk())
     }
 }
 
@@ -49,18 +50,19 @@ impl<C: Cell> Pool<C> {
         Self { family, cells, free: Lock::new(FreeList { head: EntryId::NONE, fresh: 1, used: 0 }) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
-        Entry::new(id, self.cells[id.index() as usize].words())
+        let (head, tail) = self.cells[id.index() as usize].words();
+        Entry::new(id, head, tail)
     }
 
     #[inline]
     pub(super) fn prefetch(&self, id: EntryId) {
         if let Some(cell) = self.cells.get(id.index() as usize) {
-            let words = cell.words();
-            prefetch(&words[0]);
-            if words.len() > WORDS_V4 {
-                prefetch(&words[words.len() - 1]);
+            let (head, tail) = cell.words();
+            prefetch(&head[0]);
+            if let Some([.., last]) = tail {
+                prefetch(last);
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
 use crate::conn::pool::Pool;
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::tcp;
@@ -167,7 +167,7 @@ impl Table {
     }
 
     /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, protocol: Option<Protocol>, client: Endpoint) -> u64 {
         let [k0, k1, k2, k3] = self.hash_keys;
         let (low, high) = (client.address.0 as u64, (client.address.0 >> 64) as u64);
@@ -181,64 +181,54 @@ impl Table {
         prefetch(self.bucket(hash));
     }
 
-    /// Asks for the lines of the entries that the bucket's tags suggest. Reads without the lock: a wrong guess costs
-    /// a line.
-    #[inline]
-    pub fn prefetch_entries(&self, hash: u64) {
-        let words = &self.bucket(hash).0;
-        for slot in 0..SLOTS {
-            let bound = words[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed);
-            if bound >> 16 == tag(hash) {
-                let id = EntryId(words[FIRST_SLOT + 2 * slot + 1].load(Ordering::Relaxed));
-                match id.family() {
-                    Family::V4 => self.v4.prefetch(id),
-                    Family::V6 => self.v6.prefetch(id),
-                }
+    /// Asks for the lines of the entry that the bucket's tags suggest first; two of a bucket rarely share one. Reads
+    /// without the lock: a wrong guess costs a line.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let bucket = self.bucket(hash);
+        if let Some(slot) = tagged_slot(bucket, tag(hash), 0) {
+            let id = slot_id(bucket, slot);
+            match id.family() {
+                Family::V4 => self.v4.prefetch(id),
+                Family::V6 => self.v6.prefetch(id),
             }
         }
     }
 
     /// The connection of a packet from the client (`hash` of its source), its bucket held.
-    #[inline]
+    #[inline(always)]
     pub fn find_inbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        self.find(hash, now, |entry| matches_inbound(entry, key))
+        let wanted = Wanted::new(key);
+        self.find(hash, now, move |entry| wanted.is_inbound(entry))
     }
 
     /// The connection of a packet to the client (`hash` of its destination), its bucket held. `key.client` is the
     /// packet's destination, `key.other` its source.
-    #[inline]
+    #[inline(always)]
     pub fn find_outbound(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        let code = protocol_code(key.protocol);
-        self.find(hash, now, |entry| {
+        let (code, client, other) = (protocol_code(key.protocol), key.client, key.other);
+        self.find(hash, now, move |entry| {
             let flags = entry.flags();
-            let other = || match flags.method() {
+            let from = || match flags.method() {
                 Method::Masquerading => entry.destination_endpoint(),
                 _ => entry.virtual_service(),
             };
-            entry.protocol_code() == code
-                && entry.client() == key.client
-                && !flags.has(Flags::TEMPLATE)
-                && other() == key.other
+            entry.protocol_code() == code && entry.client() == client && !flags.has(Flags::TEMPLATE) && from() == other
         })
     }
 
     /// The template with exactly this key (client masked, its port 0), its bucket held.
     pub fn find_template(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
-        let code = protocol_code(key.protocol);
-        self.find(hash, now, |entry| {
-            entry.flags().has(Flags::TEMPLATE)
-                && entry.protocol_code() == code
-                && entry.ports_match(key.client.port, key.other.port)
-                && entry.client().address == key.client.address
-                && entry.virtual_service().address == key.other.address
-        })
+        let wanted = Wanted::new(key);
+        self.find(hash, now, move |entry| entry.flags().has(Flags::TEMPLATE) && wanted.is_key_of(entry))
     }
 
-    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool) -> Option<Found<'_>> {
+    #[inline(always)]
+    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool + Copy) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        let place = self.search(bucket.line, hash, now_ticks, matches)?;
-        Some(Found { table: self, bucket, place, hash, now_ticks })
+        let (entry, slot) = self.search(bucket.line, hash, now_ticks, matches)?;
+        Some(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
 
     /// Adds a connection, unless one with its key exists. Binds the destination.
@@ -248,9 +238,10 @@ impl Table {
         let template = new.flags.has(Flags::TEMPLATE);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
         if new.key.client.port != 0 {
-            let same = |entry: Entry<'_>| !template && matches_inbound(entry, &new.key);
-            if let Some(place) = self.search(bucket.line, hash, now_ticks, same) {
-                return Inserted::Existing(Found { table: self, bucket, place, hash, now_ticks });
+            let wanted = Wanted::new(&new.key);
+            let same = move |entry: Entry<'_>| !template && wanted.is_inbound(entry);
+            if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, same) {
+                return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
             }
         }
         let family = new.key.other.address.family().max(new.key.client.address.family());
@@ -263,11 +254,10 @@ impl Table {
             return Inserted::Full;
         };
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
-        entry.set_client(new.key.client);
-        entry.set_virtual_service(new.key.other);
+        entry.set_key(new.key.client, new.key.other);
         entry.set_destination_endpoint(new.destination);
         entry.set_flags(new.flags);
-        entry.set_timer(timeout_s, State::NONE, new.key.protocol);
+        entry.start_timer(timeout_s, State::NONE, new.key.protocol);
         entry.set_deadline(now_ticks.wrapping_add(timeout_s * TICKS_PER_SECOND));
         entry.set_destination(new.destination_id);
         entry.set_controller(new.controller);
@@ -278,9 +268,9 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.get(new.destination_id).bind(template);
         }
-        let place = self.link(bucket.line, hash, entry, now_ticks);
+        let slot = self.link(bucket.line, hash, entry, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(Found { table: self, bucket, place, hash, now_ticks })
+        Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
 
     /// Calls `visit` for each live entry of bucket `index`, the bucket held.
@@ -301,7 +291,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bucket(&self, hash: u64) -> &Line<16> {
         &self.buckets[(hash & self.mask) as usize]
     }
@@ -310,7 +300,7 @@ impl Table {
         &self.buckets[index]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
         match id.family() {
             Family::V4 => self.v4.entry(id),
@@ -326,7 +316,7 @@ impl Table {
 
     /// The entries of a held bucket's overflow chain. The next is read before one is handed out, so that the one
     /// handed out may be removed.
-    pub(super) fn overflow<'t>(&'t self, bucket: &'t Line<16>) -> impl Iterator<Item = Entry<'t>> {
+    pub(super) fn overflow<'t>(&'t self, bucket: &Line<16>) -> impl Iterator<Item = Entry<'t>> + use<'t> {
         let mut next = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
         std::iter::from_fn(move || {
             let id = next;
@@ -337,48 +327,47 @@ impl Table {
         })
     }
 
-    /// The place of the first live entry that matches; expired ones that match are retired on the way.
-    #[inline]
+    /// The first live entry that matches, and its slot; expired ones that match are retired on the way.
+    #[inline(always)]
     fn search(
         &self,
         bucket: &Line<16>,
         hash: u64,
         now_ticks: u32,
-        matches: impl Fn(Entry<'_>) -> bool,
-    ) -> Option<Place> {
-        for slot in 0..SLOTS {
-            if bucket.0[FIRST_SLOT + 2 * slot].load(Ordering::Relaxed) >> 16 != tag(hash) {
-                continue;
-            }
+        matches: impl Fn(Entry<'_>) -> bool + Copy,
+    ) -> Option<(Entry<'_>, Option<u8>)> {
+        let mut from = 0;
+        while let Some(slot) = tagged_slot(bucket, tag(hash), from) {
             let id = slot_id(bucket, slot);
-            if id.is_none() || !matches(self.entry(id)) {
-                continue;
-            }
-            let place = Place { id, slot: Some(slot as u8) };
-            if self.is_live(bucket, place, now_ticks) {
-                return Some(place);
-            }
-        }
-        let mut id = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
-        while !id.is_none() {
             let entry = self.entry(id);
-            let next = entry.next();
-            let place = Place { id, slot: None };
-            if matches(entry) && self.is_live(bucket, place, now_ticks) {
-                return Some(place);
+            if !id.is_none() && matches(entry) && self.is_live(bucket, entry, Some(slot as u8), now_ticks) {
+                return Some((entry, Some(slot as u8)));
             }
-            id = next;
+            from = slot + 1;
         }
-        None
+        if has_overflow(bucket) { self.search_overflow(bucket, now_ticks, matches) } else { None }
     }
 
-    #[inline]
-    fn is_live(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
-        !self.entry(place.id).is_expired(now_ticks) || !self.retire(bucket, place, now_ticks)
+    #[cold]
+    #[inline(never)]
+    fn search_overflow(
+        &self,
+        bucket: &Line<16>,
+        now_ticks: u32,
+        matches: impl Fn(Entry<'_>) -> bool,
+    ) -> Option<(Entry<'_>, Option<u8>)> {
+        let found = self.overflow(bucket).find(|&entry| matches(entry) && self.is_live(bucket, entry, None, now_ticks));
+        found.map(|entry| (entry, None))
+    }
+
+    #[inline(always)]
+    fn is_live(&self, bucket: &Line<16>, entry: Entry<'_>, slot: Option<u8>, now_ticks: u32) -> bool {
+        !entry.is_expired(now_ticks) || !self.retire(bucket, Place { id: entry.id(), slot }, now_ticks)
     }
 
     /// Ends an entry whose deadline has passed, or gives it another minute when it controls others. True when it is
     /// gone.
+    #[cold]
     pub(super) fn retire(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
         let entry = self.entry(place.id);
         if entry.controlled() == 0 {
@@ -392,19 +381,40 @@ impl Table {
         false
     }
 
-    /// Puts an entry into a free slot, or at the head of the overflow chain.
-    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Place {
+    /// The counts of active and inactive connections, and the template, when a held entry enters a state of TCP.
+    #[inline(never)]
+    fn enter_tcp(&self, entry: Entry<'_>, new: State) {
+        let flags = entry.flags();
+        let is_active = tcp::is_active(new);
+        if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
+            self.destinations.get(entry.destination()).count_active(is_active);
+            entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
+        }
+        if new == tcp::ESTABLISHED {
+            self.assure_controller(entry);
+        }
+    }
+
+    fn assure_controller(&self, entry: Entry<'_>) {
+        let controller = entry.controller();
+        if !controller.is_none() {
+            self.entry(controller).assure_template();
+        }
+    }
+
+    /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
+    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
         for slot in 0..SLOTS {
             if slot_id(bucket, slot).is_none() {
                 bucket.0[FIRST_SLOT + 2 * slot + 1].store(entry.id().0, Ordering::Relaxed);
                 let bound = tag(hash) << 16 | u32::from(coarse(entry.deadline(), now_ticks));
                 bucket.0[FIRST_SLOT + 2 * slot].store(bound, Ordering::Relaxed);
-                return Place { id: entry.id(), slot: Some(slot as u8) };
+                return Some(slot as u8);
             }
         }
         entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
         bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
-        Place { id: entry.id(), slot: None }
+        None
     }
 
     /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
@@ -484,7 +494,9 @@ impl Drop for Held<'_> {
 pub struct Found<'t> {
     table: &'t Table,
     bucket: Held<'t>,
-    place: Place,
+    entry: Entry<'t>,
+    /// As in [`Place`].
+    slot: Option<u8>,
     hash: u64,
     now_ticks: u32,
 }
@@ -493,81 +505,68 @@ impl<'t> Found<'t> {
     /// The entry.
     #[inline]
     pub fn entry(&self) -> Entry<'t> {
-        self.table.entry(self.place.id)
+        self.entry
     }
 
-    /// What a packet does to the entry: the next state and its timeout, active and inactive counts, the flags, the
-    /// client's packet count. The deadline moves with [`Found::restart`].
+    /// All that a packet does to the entry: [`Found::advance`], then the client's packet counts, then
+    /// [`Found::restart`].
+    #[inline(always)]
+    pub fn follow(&self, direction: Direction, event: Event, secure_tcp: bool) {
+        let timer = self.next_timer(direction, event, secure_tcp);
+        self.entry.set_timer(timer);
+        if direction == Direction::Inbound {
+            self.entry.set_in_packets(self.entry.in_packets().wrapping_add(1));
+        }
+        self.restart_by(timer);
+    }
+
+    /// What a packet does to the entry's state: the next state and its timeout, active and inactive counts, the
+    /// flags. The deadline moves with [`Found::restart`].
     #[inline]
     pub fn advance(&self, direction: Direction, event: Event, secure_tcp: bool) {
-        let entry = self.entry();
-        match event {
-            Event::Tcp(event) => self.advance_tcp(direction, event, secure_tcp),
-            Event::Udp => {
-                entry.set_state(entry.state(), self.table.timeouts.udp_s());
-                if direction == Direction::Outbound {
-                    let flags = entry.flags();
-                    if flags.has(Flags::NO_OUTPUT) {
-                        entry.set_flags(flags.without(Flags::NO_OUTPUT));
-                    }
-                    self.assure_controller();
-                }
-            }
-        }
-    }
-
-    #[inline]
-    fn advance_tcp(&self, direction: Direction, event: tcp::Event, secure: bool) {
-        let entry = self.entry();
-        let (mut flags, old) = (entry.flags(), entry.state());
-        let side = match direction {
-            Direction::Outbound => {
-                if flags.has(Flags::NO_OUTPUT) {
-                    flags = flags.without(Flags::NO_OUTPUT);
-                    entry.set_flags(flags);
-                }
-                tcp::Side::Output
-            }
-            Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
-            Direction::Inbound => tcp::Side::Input,
-        };
-        let new = tcp::next(secure, side, event, old);
-        entry.set_state(new, self.table.timeouts.tcp_s(new));
-        if new == old {
-            return;
-        }
-        let is_active = tcp::is_active(new);
-        if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
-            self.table.destinations.get(entry.destination()).count_active(is_active);
-            entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
-        }
-        if new == tcp::ESTABLISHED {
-            self.assure_controller();
-        }
-    }
-
-    fn assure_controller(&self) {
-        let controller = self.entry().controller();
-        if !controller.is_none() {
-            self.table.entry(controller).assure_template();
-        }
-    }
-
-    /// Counts a packet from the client.
-    #[inline]
-    pub fn count_in(&self) {
-        let entry = self.entry();
-        entry.set_in_packets(entry.in_packets().wrapping_add(1));
+        self.entry.set_timer(self.next_timer(direction, event, secure_tcp));
     }
 
     /// Gives the entry its whole timeout again.
     #[inline]
     pub fn restart(&self) {
-        let entry = self.entry();
-        let deadline = self.now_ticks.wrapping_add(entry.timeout_s() * TICKS_PER_SECOND);
-        entry.set_deadline(deadline);
-        let Some(slot) = self.place.slot else { return };
-        let word = &self.bucket.line.0[FIRST_SLOT + 2 * usize::from(slot)];
+        self.restart_by(self.entry.timer());
+    }
+
+    #[inline(always)]
+    fn next_timer(&self, direction: Direction, event: Event, secure_tcp: bool) -> Timer {
+        let (timer, flags) = (self.entry.timer(), self.entry.flags());
+        if direction == Direction::Outbound && flags.has(Flags::NO_OUTPUT) {
+            self.entry.set_flags(flags.without(Flags::NO_OUTPUT));
+        }
+        match event {
+            Event::Tcp(event) => {
+                let side = match direction {
+                    Direction::Outbound => tcp::Side::Output,
+                    Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
+                    Direction::Inbound => tcp::Side::Input,
+                };
+                let (old, new) = (timer.state(), tcp::next(secure_tcp, side, event, timer.state()));
+                if new != old {
+                    self.table.enter_tcp(self.entry, new);
+                }
+                timer.with_state(new, self.table.timeouts.tcp_s(new))
+            }
+            Event::Udp => {
+                if direction == Direction::Outbound {
+                    self.table.assure_controller(self.entry);
+                }
+                timer.with_state(timer.state(), self.table.timeouts.udp_s())
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn restart_by(&self, timer: Timer) {
+        let deadline = self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND);
+        self.entry.set_deadline(deadline);
+        let Some(slot) = self.slot else { return };
+        let word = slot_bound(self.bucket.line, usize::from(slot));
         let (bound, wanted) = (word.load(Ordering::Relaxed), coarse(deadline, self.now_ticks));
         if (wanted.wrapping_sub(bound as u16) as i16) < 0 {
             word.store(tag(self.hash) << 16 | u32::from(wanted), Ordering::Relaxed);
@@ -576,8 +575,8 @@ impl<'t> Found<'t> {
 
     /// Counts one more entry that this one is about to control.
     pub fn control(&self) -> EntryId {
-        self.entry().control();
-        self.place.id
+        self.entry.control();
+        self.entry.id()
     }
 
     /// Makes a template that must not be used again unfindable (`ip_vs_check_template`).
@@ -594,19 +593,43 @@ impl<'t> Found<'t> {
         if self.entry().controlled() > 0 {
             return false;
         }
-        self.table.remove(self.bucket.line, self.place);
+        self.table.remove(self.bucket.line, Place { id: self.entry.id(), slot: self.slot });
         true
     }
 }
 
-#[inline]
-fn matches_inbound(entry: Entry<'_>, key: &Key) -> bool {
-    entry.ports_match(key.client.port, key.other.port)
-        && entry.protocol_code() == protocol_code(key.protocol)
-        && entry.client().address == key.client.address
-        && entry.virtual_service().address == key.other.address
-        // A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
-        && (key.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
+/// A key as the words of an entry have it.
+#[derive(Clone, Copy)]
+struct Wanted {
+    code: u32,
+    client: Endpoint,
+    other: Endpoint,
+}
+
+impl Wanted {
+    #[inline(always)]
+    fn new(key: &Key) -> Self {
+        Self { code: protocol_code(key.protocol), client: key.client, other: key.other }
+    }
+
+    #[inline(always)]
+    fn is_key_of(self, entry: Entry<'_>) -> bool {
+        entry.ports_match(self.client.port, self.other.port)
+            && entry.protocol_code() == self.code
+            && entry.addresses_match(self.client.address, self.other.address)
+    }
+
+    /// A packet from port 0 finds only entries that wait for their client's port, any other packet only the rest.
+    #[inline(always)]
+    fn is_inbound(self, entry: Entry<'_>) -> bool {
+        self.is_key_of(entry) && (self.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
+    }
+}
+
+/// The first slot from `from` on with this tag.
+#[inline(always)]
+fn tagged_slot(bucket: &Line<16>, tag: u32, from: usize) -> Option<usize> {
+    (from..SLOTS).find(|&slot| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag)
 }
 
 #[inline]
@@ -629,10 +652,12 @@ pub(super) fn slot_id(bucket: &Line<16>, slot: usize) -> EntryId {
 }
 
 /// The tag of a slot and the coarse deadline beside it.
+#[inline]
 pub(super) fn slot_bound(bucket: &Line<16>, slot: usize) -> &AtomicU32 {
     &bucket.0[FIRST_SLOT + 2 * slot]
 }
 
+#[inline]
 pub(super) fn has_overflow(bucket: &Line<16>) -> bool {
     bucket.0[OVERFLOW].load(Ordering::Relaxed) != 0
 }

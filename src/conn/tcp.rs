@@ -85,7 +85,11 @@ const ACK: u8 = 0x10;
 impl Event {
     /// The event of a segment with these flag bits (octet 13 of the TCP header).
     #[inline]
-    pub const fn from_flags(flags: u8) -> Self {
+    pub fn from_flags(flags: u8) -> Self {
+        EVENTS[(flags & (FIN | SYN | RST | ACK)) as usize]
+    }
+
+    const fn by_precedence(flags: u8) -> Self {
         if flags & RST != 0 {
             Event::Rst
         } else if flags & SYN != 0 {
@@ -99,6 +103,17 @@ impl Event {
         }
     }
 }
+
+/// The event of each combination of the flags that count.
+static EVENTS: [Event; 32] = {
+    let mut events = [Event::Nothing; 32];
+    let mut flags = 0;
+    while flags < 32 {
+        events[flags as usize] = Event::by_precedence(flags);
+        flags += 1;
+    }
+    events
+};
 
 /// Which rows of the table apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +130,6 @@ pub enum Side {
 type Row = [State; STATES];
 type Rows = [[Row; 4]; 3];
 
-const NO: State = NONE;
 const ES: State = ESTABLISHED;
 const SS: State = SYN_SENT;
 const SR: State = SYN_RECV;
@@ -173,14 +187,71 @@ const SECURE: Rows = [
     ],
 ];
 
-const _: State = NO;
+/// The tables as they are asked: every number of a state that four bits can hold, and every event, in powers of two,
+/// so that a cell's number is its parts' bits. What the kernel's tables do not have leads to CLOSE.
+type Complete = [[[State; 16]; 8]; 4];
+
+const NORMAL_COMPLETE: Complete = complete(&NORMAL);
+const SECURE_COMPLETE: Complete = complete(&SECURE);
+
+const fn complete(rows: &Rows) -> Complete {
+    let mut complete = [[[CLOSE; 16]; 8]; 4];
+    let mut cell = 0;
+    while cell < 3 * 4 * STATES {
+        let (side, event, state) = (cell / (4 * STATES), cell / STATES % 4, cell % STATES);
+        complete[side][event][state] = rows[side][event][state];
+        cell += 1;
+    }
+    complete
+}
 
 /// The state after `event` from `side`.
 #[inline]
 pub fn next(secure: bool, side: Side, event: Event, old: State) -> State {
-    let rows = if secure { &SECURE } else { &NORMAL };
-    match event {
-        Event::Nothing => CLOSE,
-        event => rows[side as usize][event as usize].get(usize::from(old.0)).copied().unwrap_or(CLOSE),
+    static TABLES: [Complete; 2] = [NORMAL_COMPLETE, SECURE_COMPLETE];
+    TABLES[usize::from(secure)][side as usize][event as usize][usize::from(old.0 & 0xf)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_precedence() {
+        for (flags, event) in [
+            (0x00, Event::Nothing),
+            (0x08, Event::Nothing),
+            (0x10, Event::Ack),
+            (0x18, Event::Ack),
+            (0x11, Event::Fin),
+            (0x02, Event::Syn),
+            (0x13, Event::Syn),
+            (0xc2, Event::Syn),
+            (0x04, Event::Rst),
+            (0x17, Event::Rst),
+            (0xff, Event::Rst),
+        ] {
+            assert_eq!(Event::from_flags(flags), event, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn what_the_tables_do_not_have_closes() {
+        for (secure, rows) in [(false, &NORMAL), (true, &SECURE)] {
+            for side in [Side::Input, Side::Output, Side::InputOnly] {
+                for old in 0..16 {
+                    assert_eq!(next(secure, side, Event::Nothing, State(old)), CLOSE);
+                    for event in [Event::Syn, Event::Fin, Event::Ack, Event::Rst] {
+                        let row = &rows[side as usize][event as usize];
+                        let expected = row.get(usize::from(old)).copied().unwrap_or(CLOSE);
+                        assert_eq!(
+                            next(secure, side, event, State(old)),
+                            expected,
+                            "{secure} {side:?} {event:?} {old}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The third stage: which connection a packet belongs to, what that does to it, and where it therefore goes.
 
-use crate::base::{Endpoint, Instant};
+use crate::base::{Address, Endpoint, Instant};
 use crate::conn::{Direction, Event, Flags, Found, Inserted, Key, tcp};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
@@ -16,17 +16,31 @@ const DEFENCE_ACTIVE: i64 = 2;
 pub(super) enum Decision {
     /// Nothing but this.
     Verdict(Verdict),
-    /// Forward it to a real server.
-    ToServer {
-        destination: DestinationId,
-        method: Method,
-        /// Where masquerading sends it.
-        server: Endpoint,
-    },
-    /// Send it to the client with this source.
-    ToClient { service: Endpoint },
+    /// Forward it to the target by a method that leaves the packet as it is.
+    Forward(Method),
+    /// Forward it to the target with the target's new destination in it.
+    Masquerade,
+    /// Send it to the client with the target's new source in it.
+    ToClient,
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
+}
+
+/// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// The real server.
+    pub destination: DestinationId,
+    /// Moves with what the server's path depends on; as of the decision.
+    pub epoch: u32,
+    /// What masquerading puts into the packet.
+    pub new: Endpoint,
+}
+
+impl Target {
+    /// No target.
+    pub(super) const NONE: Target =
+        Target { destination: DestinationId::NONE, epoch: 0, new: Endpoint::new(Address::UNSPECIFIED_V4, 0) };
 }
 
 /// The ICMP errors that a director sends.
@@ -65,36 +79,48 @@ impl Packet {
 
     /// A TCP segment that opens a connection, or says so.
     fn is_opening(&self) -> bool {
-        self.protocol == Protocol::Tcp && self.tcp_flags & SYN != 0
+        self.tcp_flags & SYN != 0
     }
 }
 
 impl Forwarder {
-    /// Decides on a packet addressed to the director (`ip_vs_in_hook`).
-    #[inline]
-    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant) -> Decision {
+    /// Decides on a packet addressed to the director (`ip_vs_in_hook`). Says in `target` where it
+    /// goes, here and below.
+    #[inline(always)]
+    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return self.open(packet, hash, &key, now);
+            return self.open(packet, hash, now, target);
         };
         if packet.is_opening() && self.is_to_be_rescheduled(&found) {
             found.expire_now();
-            return self.open(packet, hash, &key, now);
+            return self.open(packet, hash, now, target);
         }
-        let destination = found.entry().destination();
-        if destination != DestinationId::NONE && !self.shared.destinations.get(destination).is_available() {
-            if !self.shared.sysctls.is_on(Knob::ExpireNodestConn) {
-                return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
+        target.destination = found.entry().destination();
+        if target.destination != DestinationId::NONE {
+            let destination = self.shared.destinations.get(target.destination);
+            target.epoch = destination.epoch();
+            if !destination.is_available() {
+                if !self.shared.sysctls.is_on(Knob::ExpireNodestConn) {
+                    return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
+                }
+                found.expire_now();
+                return self.open(packet, hash, now, target);
             }
-            found.expire_now();
-            return self.open(packet, hash, &key, now);
         }
-        self.follow(found, packet)
+        self.follow(found, packet, target)
     }
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
-    #[inline]
-    pub(super) fn decide_outbound(&self, packet: &Packet, hash: u64, mtu: u32, now: Instant) -> Decision {
+    #[inline(never)]
+    pub(super) fn decide_outbound(
+        &self,
+        packet: &Packet,
+        hash: u64,
+        mtu: u32,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
         let is_hosts = packet.ttl <= 1 || packet.dont_fragment && u32::from(packet.length) > mtu;
@@ -104,8 +130,7 @@ impl Forwarder {
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
             return Decision::Verdict(Verdict::Pass);
         };
-        found.advance(Direction::Outbound, packet.event(), self.secure_tcp());
-        found.restart();
+        found.follow(Direction::Outbound, packet.event(), self.secure_tcp());
         let entry = found.entry();
         let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());
         drop(found);
@@ -115,50 +140,64 @@ impl Forwarder {
             counters.out_octets.add(u64::from(packet.length));
         }
         match method {
-            Method::Masquerading => Decision::ToClient { service },
+            Method::Masquerading => {
+                target.new = service;
+                Decision::ToClient
+            }
             _ => Decision::Verdict(Verdict::Pass),
         }
     }
 
-    /// Takes a packet of a known connection on its way, and lets the connection go.
-    #[inline]
-    pub(super) fn follow(&self, found: Found<'_>, packet: &Packet) -> Decision {
-        found.advance(Direction::Inbound, packet.event(), self.secure_tcp());
-        found.count_in();
-        found.restart();
-        let entry = found.entry();
-        let (destination, method) = (entry.destination(), entry.flags().method());
-        let server = match method {
-            Method::Masquerading => entry.destination_endpoint(),
-            _ => packet.destination,
-        };
+    /// Takes a packet of a known connection on its way to `target`, and lets the connection go.
+    #[inline(always)]
+    fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
+        found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
+        let method = found.entry().flags().method();
+        if method == Method::Masquerading {
+            target.new = found.entry().destination_endpoint();
+        }
         drop(found);
-        if destination != DestinationId::NONE {
-            let counters = self.counters().destination(destination);
+        if target.destination != DestinationId::NONE {
+            let counters = self.counters().destination(target.destination);
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
-        Decision::ToServer { destination, method, server }
+        match method {
+            Method::Masquerading => Decision::Masquerade,
+            _ => Decision::Forward(method),
+        }
     }
 
     /// Puts a new connection into the table and takes its first packet on its way.
-    pub(super) fn insert(&self, new: &crate::conn::New, packet: &Packet, hash: u64, now: Instant) -> Decision {
-        match self.shared.connections.insert(hash, new, now) {
+    pub(super) fn insert(
+        &self,
+        connection: &crate::conn::New,
+        packet: &Packet,
+        hash: u64,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
+        let found = match self.shared.connections.insert(hash, connection, now) {
             Inserted::New(found) => {
-                if new.destination_id != DestinationId::NONE {
-                    self.counters().destination(new.destination_id).connections.add(1);
+                if connection.destination_id != DestinationId::NONE {
+                    self.counters().destination(connection.destination_id).connections.add(1);
                 }
-                self.follow(found, packet)
+                found
             }
             Inserted::Existing(found) => {
-                self.shared.connections.release_controller(new.controller);
-                self.follow(found, packet)
+                self.shared.connections.release_controller(connection.controller);
+                found
             }
             Inserted::Full => {
-                self.shared.connections.release_controller(new.controller);
-                Decision::Verdict(Verdict::Drop(DropReason::TableFull))
+                self.shared.connections.release_controller(connection.controller);
+                return Decision::Verdict(Verdict::Drop(DropReason::TableFull));
             }
+        };
+        target.destination = found.entry().destination();
+        if target.destination != DestinationId::NONE {
+            target.epoch = self.shared.destinations.get(target.destination).epoch();
         }
+        self.follow(found, packet, target)
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).

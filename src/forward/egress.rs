@@ -1,7 +1,7 @@
 //! The last stage: the packet changed as its method asks, a link header in front, out by an interface.
 
-use crate::base::{Address, Endpoint, Family, Frame, InterfaceId, MacAddress};
-use crate::forward::decide::{Answer, Decision};
+use crate::base::{Address, Endpoint, Family, Frame, InterfaceId};
+use crate::forward::decide::{Answer, Target};
 use crate::forward::nat::{self, Side};
 use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::forward::pipeline::Forwarder;
@@ -17,11 +17,19 @@ use crate::service::{DestinationId, Method, Tunnel};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NextHop {
     pub interface: InterfaceId,
-    pub station: MacAddress,
-    pub neighbour: MacAddress,
+    /// The neighbour's and the station's link address, as a frame begins.
+    pub addresses: [u8; 12],
     pub mtu: u32,
     /// Source of packets that the director itself sends this way.
     pub source: Address,
+}
+
+impl NextHop {
+    /// Octets of the longest frame that the link takes.
+    #[inline]
+    const fn frame_octets_max(&self) -> u32 {
+        self.mtu.saturating_add(ETHERNET_OCTETS as u32)
+    }
 }
 
 /// The way to a destination.
@@ -33,39 +41,123 @@ pub(super) enum Path {
     Closed(DropReason),
 }
 
-/// A destination's path, good for one generation of routes and one epoch of the destination.
+/// A destination's path, good for one epoch of the destination; new routes clear all paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CachedPath {
-    generation: u64,
     epoch: u32,
     path: Path,
 }
 
 impl CachedPath {
-    /// A path that is good for nothing: no generation is 0.
-    pub(super) const STALE: CachedPath =
-        CachedPath { generation: 0, epoch: 0, path: Path::Closed(DropReason::NoRoute) };
+    /// A path that is good for nothing, and that of no destination.
+    pub(super) const STALE: CachedPath = CachedPath { epoch: 0, path: Path::Closed(DropReason::NoRoute) };
 }
 
 impl Forwarder {
-    /// Carries out a decision. The frame is gone afterwards.
-    #[inline]
-    pub(super) fn carry_out<P: Port>(
+    /// Sends a packet to a real server by a method that leaves it as it is.
+    #[inline(always)]
+    pub(super) fn forward<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        decision: Decision,
-        hop: Option<Hop>,
+        target: &Target,
+        method: Method,
     ) -> Verdict {
-        match decision {
-            Decision::ToServer { destination, method, server } => {
-                self.to_server(port, frame, packet, destination, method, server)
+        match self.open_path(target, &frame, packet) {
+            Some(next) if method == Method::DirectRouting => {
+                let bytes = port.bytes_mut(&frame);
+                if packet.partial_checksum {
+                    nat::complete_checksum(bytes, packet);
+                }
+                nat::decrement_ttl(bytes, packet);
+                write_link(bytes, packet.family, next);
+                port.transmit(frame, next.interface);
+                Verdict::Transmit(next.interface)
             }
-            Decision::ToClient { service } => self.to_client(port, frame, packet, service, hop),
-            Decision::Verdict(verdict) => self.settle(port, frame, Some(packet), verdict),
-            Decision::Answer(answer) => self.answer(port, frame, packet, answer),
+            _ => self.forward_with_care(port, frame, packet, target.destination, method),
         }
+    }
+
+    /// Sends a packet to a real server whose address it is given.
+    #[inline(always)]
+    pub(super) fn masquerade<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        target: &Target,
+    ) -> Verdict {
+        let Some(next) = self.open_path(target, &frame, packet) else {
+            return self.masquerade_with_care(port, frame, packet, target);
+        };
+        let bytes = port.bytes_mut(&frame);
+        if packet.partial_checksum {
+            nat::complete_checksum(bytes, packet);
+        }
+        nat::decrement_ttl(bytes, packet);
+        nat::rewrite(bytes, packet, Side::Destination, target.new);
+        write_link(bytes, packet.family, next);
+        port.transmit(frame, next.interface);
+        Verdict::Transmit(next.interface)
+    }
+
+    /// The cached next hop to a destination, for a packet that nothing keeps from going there: its TTL lasts, and the
+    /// link takes its frame whole.
+    #[inline(always)]
+    fn open_path(&self, target: &Target, frame: &Frame, packet: &Packet) -> Option<&NextHop> {
+        match self.paths.get(target.destination.0 as usize) {
+            Some(CachedPath { epoch, path: Path::Next(next) })
+                if *epoch == target.epoch && packet.ttl > 1 && frame.length <= next.frame_octets_max() =>
+            {
+                Some(next)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn forward_with_care<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        destination: DestinationId,
+        method: Method,
+    ) -> Verdict {
+        match self.path(destination) {
+            Path::Next(next) if packet.ttl > 1 => match method {
+                Method::DirectRouting => self.route_directly(port, frame, packet, &next),
+                Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
+                _ => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
+            },
+            path => self.stay(port, frame, packet, None, path),
+        }
+    }
+
+    #[cold]
+    fn masquerade_with_care<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        target: &Target,
+    ) -> Verdict {
+        let server = target.new;
+        let next = match self.path(target.destination) {
+            Path::Next(next) if packet.ttl > 1 => next,
+            path => return self.stay(port, frame, packet, Some(server), path),
+        };
+        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
+            return self.too_big(port, frame, packet, next.mtu);
+        }
+        let bytes = port.bytes_mut(&frame);
+        if packet.partial_checksum {
+            nat::complete_checksum(bytes, packet);
+        }
+        nat::decrement_ttl(bytes, packet);
+        nat::rewrite(bytes, packet, Side::Destination, server);
+        self.send(port, frame, packet.family, &next)
     }
 
     /// Gives a frame that is not forwarded to the kernel or back to the port.
@@ -88,79 +180,35 @@ impl Forwarder {
         verdict
     }
 
-    fn to_server<P: Port>(
-        &mut self,
-        port: &mut P,
-        frame: Frame,
-        packet: &Packet,
-        destination: DestinationId,
-        method: Method,
-        server: Endpoint,
-    ) -> Verdict {
-        if destination == DestinationId::NONE {
-            return self.settle(port, frame, None, Verdict::Drop(DropReason::Method));
-        }
-        let next = match self.path(destination) {
-            Path::Next(next) => next,
-            Path::Local => return self.to_host(port, frame, packet, method, server),
-            Path::Closed(DropReason::NoRoute) => return self.answer(port, frame, packet, Answer::HostUnreachable),
-            Path::Closed(reason) => return self.settle(port, frame, None, Verdict::Drop(reason)),
-        };
-        if packet.ttl <= 1 {
-            return self.answer(port, frame, packet, Answer::TimeExceeded);
-        }
-        match method {
-            Method::Masquerading => self.masquerade(port, frame, packet, server, &next),
-            Method::DirectRouting => self.route_directly(port, frame, packet, &next),
-            Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
-            Method::LocalNode | Method::Bypass => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
-        }
-    }
-
-    /// The real server is the director itself: the host's stack gets the packet, TTL untouched.
+    /// A packet for a real server that does not leave: its path is closed, its TTL has run out, or the real server is
+    /// the director itself; then the host's stack gets it, TTL untouched.
     #[cold]
-    fn to_host<P: Port>(
+    fn stay<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
         packet: &Packet,
-        method: Method,
-        server: Endpoint,
+        masqueraded: Option<Endpoint>,
+        path: Path,
     ) -> Verdict {
-        if method == Method::Masquerading {
-            let bytes = port.bytes_mut(&frame);
-            if packet.partial_checksum {
-                nat::complete_checksum(bytes, packet);
+        match path {
+            Path::Next(_) => self.answer(port, frame, packet, Answer::TimeExceeded),
+            Path::Closed(DropReason::NoRoute) => self.answer(port, frame, packet, Answer::HostUnreachable),
+            Path::Closed(reason) => self.settle(port, frame, None, Verdict::Drop(reason)),
+            Path::Local => {
+                let Some(server) = masqueraded else { return self.settle(port, frame, Some(packet), Verdict::Pass) };
+                let bytes = port.bytes_mut(&frame);
+                if packet.partial_checksum {
+                    nat::complete_checksum(bytes, packet);
+                }
+                nat::rewrite(bytes, packet, Side::Destination, server);
+                port.pass(frame);
+                Verdict::Pass
             }
-            nat::rewrite(bytes, packet, Side::Destination, server);
-            port.pass(frame);
-            return Verdict::Pass;
         }
-        self.settle(port, frame, Some(packet), Verdict::Pass)
     }
 
-    #[inline]
-    fn masquerade<P: Port>(
-        &mut self,
-        port: &mut P,
-        frame: Frame,
-        packet: &Packet,
-        server: Endpoint,
-        next: &NextHop,
-    ) -> Verdict {
-        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
-            return self.too_big(port, frame, packet, next.mtu);
-        }
-        let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
-        nat::rewrite(bytes, packet, Side::Destination, server);
-        self.send(port, frame, packet.family(), next)
-    }
-
-    #[inline]
+    #[cold]
     fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
         if packet.dont_fragment && u32::from(packet.length) > next.mtu {
             return self.too_big(port, frame, packet, next.mtu);
@@ -170,9 +218,10 @@ impl Forwarder {
             nat::complete_checksum(bytes, packet);
         }
         nat::decrement_ttl(bytes, packet);
-        self.send(port, frame, packet.family(), next)
+        self.send(port, frame, packet.family, next)
     }
 
+    #[inline(never)]
     fn tunnel<P: Port>(
         &mut self,
         port: &mut P,
@@ -191,7 +240,7 @@ impl Forwarder {
         if mtu < tunnel::inner_mtu_min(family) {
             return self.settle(port, frame, None, Verdict::Drop(DropReason::PathTooNarrow));
         }
-        let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family() == Family::V6;
+        let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family == Family::V6;
         if discover && packet.dont_fragment && u32::from(packet.length) > mtu {
             return self.too_big(port, frame, packet, mtu);
         }
@@ -209,17 +258,20 @@ impl Forwarder {
         let outer = Outer {
             source: next.source,
             destination: address,
-            dont_fragment: packet.family() == Family::V4 && packet.dont_fragment && discover,
+            dont_fragment: packet.family == Family::V4 && packet.dont_fragment && discover,
             identification: self.identification,
         };
         // The frame may carry octets after the packet (Ethernet's padding); the outer length leaves them out.
         port.resize(&mut frame, ETHERNET_OCTETS + room + usize::from(packet.length));
-        tunnel::emit(port.bytes_mut(&frame), packet, packet.ttl - 1, &outer);
-        self.send(port, frame, family, next)
+        let bytes = port.bytes_mut(&frame);
+        tunnel::emit(bytes, packet, packet.ttl - 1, &outer);
+        write_link(bytes, family, next);
+        self.transmit(port, frame, family, next)
     }
 
+    /// Sends a real server's answer to the client, from the virtual service.
     #[inline]
-    fn to_client<P: Port>(
+    pub(super) fn return_to_client<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
@@ -238,7 +290,8 @@ impl Forwarder {
         }
         nat::decrement_ttl(bytes, packet);
         nat::rewrite(bytes, packet, Side::Source, service);
-        self.send(port, frame, packet.family(), &next)
+        write_link(bytes, packet.family, &next);
+        self.transmit(port, frame, packet.family, &next)
     }
 
     #[cold]
@@ -248,17 +301,15 @@ impl Forwarder {
         self.answer(port, frame, packet, Answer::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX)))
     }
 
-    /// Writes the link header and queues the frame; a packet wider than the link goes as fragments.
-    #[inline]
+    /// Writes the link header and queues the frame.
     pub(super) fn send<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
-        let bytes = port.bytes_mut(&frame);
-        bytes[..6].copy_from_slice(&next.neighbour.0);
-        bytes[6..12].copy_from_slice(&next.station.0);
-        let ethertype = match family {
-            Family::V4 => ETHERTYPE_IPV4,
-            Family::V6 => ETHERTYPE_IPV6,
-        };
-        bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        write_link(port.bytes_mut(&frame), family, next);
+        self.transmit(port, frame, family, next)
+    }
+
+    /// Queues a frame that has its link header; a packet wider than the link goes as fragments.
+    #[inline]
+    fn transmit<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
         if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
             return self.send_fragments(port, frame, family, next);
         }
@@ -267,28 +318,30 @@ impl Forwarder {
     }
 
     /// The cached way to a destination.
-    #[inline]
     fn path(&mut self, id: DestinationId) -> Path {
-        let destination = self.shared.destinations.get(id);
-        let (generation, epoch) = (self.routes.generation(), destination.epoch());
-        if let Some(cached) = self.paths.get(id.0 as usize)
-            && cached.generation == generation
-            && cached.epoch == epoch
-        {
-            return cached.path;
+        if id == DestinationId::NONE {
+            return Path::Closed(DropReason::Method);
         }
-        let path = self.find_path(destination.endpoint().address, id);
+        let epoch = self.shared.destinations.get(id).epoch();
+        match self.paths.get(id.0 as usize) {
+            Some(cached) if cached.epoch == epoch => cached.path,
+            _ => self.renew_path(id, epoch),
+        }
+    }
+
+    #[cold]
+    fn renew_path(&mut self, id: DestinationId, epoch: u32) -> Path {
+        let path = self.find_path(self.shared.destinations.get(id).endpoint().address, id);
         let is_final = !matches!(path, Path::Closed(DropReason::NoNeighbour));
         if is_final {
             if self.paths.len() <= id.0 as usize {
                 self.paths.resize(id.0 as usize + 1, CachedPath::STALE);
             }
-            self.paths[id.0 as usize] = CachedPath { generation, epoch, path };
+            self.paths[id.0 as usize] = CachedPath { epoch, path };
         }
         path
     }
 
-    #[cold]
     fn find_path(&self, address: Address, id: DestinationId) -> Path {
         match self.routes().lookup(address, id.0.wrapping_mul(0x9e37_79b9)) {
             Route::Local => Path::Local,
@@ -314,6 +367,21 @@ impl Forwarder {
             }
             return Err(DropReason::NoNeighbour);
         };
-        Ok(NextHop { interface, station: link.mac, neighbour, mtu: hop.mtu, source: hop.source })
+        let mut addresses = [0; 12];
+        addresses[..6].copy_from_slice(&neighbour.0);
+        addresses[6..].copy_from_slice(&link.mac.0);
+        Ok(NextHop { interface, addresses, mtu: hop.mtu, source: hop.source })
     }
+}
+
+/// Writes the link header of a frame that has room for one.
+#[inline]
+fn write_link(bytes: &mut [u8], family: Family, next: &NextHop) {
+    let ethertype = match family {
+        Family::V4 => ETHERTYPE_IPV4,
+        Family::V6 => ETHERTYPE_IPV6,
+    };
+    let header = &mut bytes[..ETHERNET_OCTETS];
+    header[..12].copy_from_slice(&next.addresses);
+    header[12..].copy_from_slice(&ethertype.to_be_bytes());
 }

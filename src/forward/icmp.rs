@@ -65,7 +65,7 @@ impl Forwarder {
             Ok(next) => next,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let length = match packet.family() {
+        let length = match packet.family {
             Family::V4 => icmpv4::error_length(usize::from(packet.length)),
             Family::V6 => icmpv6::error_length(usize::from(packet.length)),
         };
@@ -76,7 +76,7 @@ impl Forwarder {
         let packet_octets = &self.scratch[..quoted];
         // The address that the packet was sent to, where it is one of ours.
         let to = packet.destination.address;
-        let written = match packet.family() {
+        let written = match packet.family {
             Family::V4 => {
                 self.identification = self.identification.wrapping_add(1);
                 icmpv4::emit_error(buffer, to, self.identification, failure_v4(answer), packet_octets)
@@ -92,7 +92,7 @@ impl Forwarder {
             return Verdict::Drop(answer.reason());
         }
         // Whether the error leaves says the port; the packet itself was dropped.
-        let _ = self.send(port, reply, packet.family(), &next);
+        let _ = self.send(port, reply, packet.family, &next);
         Verdict::Drop(answer.reason())
     }
 

@@ -47,14 +47,13 @@ pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
 #[inline]
 pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
     let network = usize::from(packet.network);
-    match packet.family() {
+    match packet.family {
         Family::V4 => {
             let header = &mut frame[network..network + 20];
-            let old = u16::from_be_bytes([header[8], header[9]]);
-            let new = old - 0x0100;
-            header[8] = (new >> 8) as u8;
+            header[8] -= 1;
             let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
-            let sum = Update::new(sum).remove_u16(old).add_u16(new).finish();
+            // To take a word away and add the same less 0x0100 is to add the complement of 0x0100, whatever the word.
+            let sum = Update::new(sum).remove_u16(0x0100).finish();
             header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         }
         Family::V6 => frame[network + 7] -= 1,
@@ -64,43 +63,48 @@ pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
 /// Puts `new` in place of the packet's source or destination and mends the checksums.
 #[inline]
 pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoint) {
-    let old = match side {
-        Side::Destination => packet.destination,
-        Side::Source => packet.source,
+    let (old, address_offset, port_at) = match side {
+        Side::Destination => (packet.destination, 1, 2),
+        Side::Source => (packet.source, 0, 0),
     };
-    let network = usize::from(packet.network);
-    let transport = usize::from(packet.transport);
-    let port_at = transport + if side == Side::Destination { 2 } else { 0 };
-    match packet.family() {
+    let (before, segment) = frame.split_at_mut(usize::from(packet.transport));
+    let header = &mut before[usize::from(packet.network)..];
+    let sum_at = checksum_offset(packet.protocol);
+    let sum = u16::from_be_bytes([segment[sum_at], segment[sum_at + 1]]);
+    let mut update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
+    match packet.family {
         Family::V4 => {
-            let (old_address, new_address) = (old.address.low_u32(), new.address.low_u32());
-            let at = network + V4_SOURCE + if side == Side::Destination { 4 } else { 0 };
-            frame[at..at + 4].copy_from_slice(&new_address.to_be_bytes());
-            let sum_at = network + V4_CHECKSUM;
-            let sum = u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]);
-            let sum = Update::new(sum).remove_u32(old_address).add_u32(new_address).finish();
-            frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+            let header = &mut header[..20];
+            let at = V4_SOURCE + 4 * address_offset;
+            let (old, new) = (old.address.low_u32(), new.address.low_u32());
+            header[at..at + 4].copy_from_slice(&new.to_be_bytes());
+            let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
+            let sum = Update::new(sum).remove_u32(old).add_u32(new).finish();
+            header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+            update = update.remove_u32(old).add_u32(new);
         }
         Family::V6 => {
-            let at = network + V6_SOURCE + if side == Side::Destination { 16 } else { 0 };
-            frame[at..at + 16].copy_from_slice(&new.address.0.to_be_bytes());
+            let at = V6_SOURCE + 16 * address_offset;
+            header[at..at + 16].copy_from_slice(&new.address.0.to_be_bytes());
+            update = update.remove_address(old.address).add_address(new.address);
         }
     }
-    frame[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
-
-    let sum_at = transport + checksum_offset(packet.protocol);
-    let sum = u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]);
-    if packet.protocol == Protocol::Udp && sum == 0 {
+    segment[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
+    let sum = match packet.protocol {
         // A datagram without a checksum leaves with one, as from the kernel.
-        let rewritten = match side {
-            Side::Destination => Packet { destination: new, ..*packet },
-            Side::Source => Packet { source: new, ..*packet },
-        };
-        complete_checksum(frame, &rewritten);
-        return;
-    }
-    let update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
-    let sum = update.remove_address(old.address).add_address(new.address).finish();
-    let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
-    frame[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+        Protocol::Udp if sum == 0 => return complete_rewritten(frame, packet, side, new),
+        Protocol::Udp => checksum::not_zero(update.finish()),
+        Protocol::Tcp | Protocol::Sctp => update.finish(),
+    };
+    segment[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Computes the checksum of a packet that has `new` in it already.
+#[cold]
+fn complete_rewritten(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoint) {
+    let rewritten = match side {
+        Side::Destination => Packet { destination: new, ..*packet },
+        Side::Source => Packet { source: new, ..*packet },
+    };
+    complete_checksum(frame, &rewritten);
 }

@@ -13,6 +13,8 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const ESP: u8 = 50;
@@ -32,8 +34,10 @@ pub struct Packet {
     pub protocol: Protocol,
     /// TCP: what the flags say.
     pub tcp_event: tcp::Event,
-    /// TCP: the flag octet, for what needs more than the event.
+    /// TCP: the flag octet, for what needs more than the event; 0 for others.
     pub tcp_flags: u8,
+    /// Of both addresses.
+    pub family: Family,
     /// Octets of the IP packet, from its header on.
     pub length: u16,
     /// Offset of the IP header.
@@ -49,12 +53,6 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Family of the packet.
-    #[inline]
-    pub fn family(&self) -> Family {
-        self.source.address.family()
-    }
-
     /// A packet of no meaning, to fill arrays with.
     pub const fn empty() -> Self {
         let nowhere = Endpoint::new(Address::UNSPECIFIED_V4, 0);
@@ -64,6 +62,7 @@ impl Packet {
             protocol: Protocol::Udp,
             tcp_event: tcp::Event::Nothing,
             tcp_flags: 0,
+            family: Family::V4,
             length: 0,
             network: 0,
             transport: 0,
@@ -75,10 +74,10 @@ impl Packet {
 }
 
 /// What a frame turned out to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// A packet that services and connections may know.
-    Transport(Packet),
+    Transport,
     /// A fragment: no ports, or not all octets.
     Fragment,
     /// Not ours to judge: another EtherType, another protocol, ICMP queries, addressed to another station.
@@ -87,30 +86,41 @@ pub enum Parsed {
     Bad(DropReason),
 }
 
-/// Takes a frame apart. `station` is the interface's own link address: a frame for another station is the kernel's
-/// to ignore.
-#[inline]
-pub fn parse(frame: &[u8], station: [u8; 6]) -> Parsed {
+/// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`] and means nothing
+/// otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
+/// another station is the kernel's to ignore.
+#[inline(always)]
+pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
     let Some(header) = frame.first_chunk::<ETHERNET_OCTETS>() else { return Parsed::Other };
-    if header[..6] != station {
+    let (first, last) = station.split_at(4);
+    if header[..4] != *first || header[4..6] != *last {
         return Parsed::Other;
     }
     match u16::from_be_bytes([header[12], header[13]]) {
-        ETHERTYPE_IPV4 => parse_v4(frame, ETHERNET_OCTETS),
-        ETHERTYPE_IPV6 => parse_v6(frame, ETHERNET_OCTETS),
+        ETHERTYPE_IPV4 => parse_v4(frame, packet),
+        ETHERTYPE_IPV6 => parse_v6(frame, packet),
         _ => Parsed::Other,
     }
 }
 
-#[inline]
-fn parse_v4(frame: &[u8], network: usize) -> Parsed {
+/// First octet of an IPv4 header without options.
+const PLAIN_V4: u8 = 0x45;
+
+#[inline(always)]
+fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
+    let network = ETHERNET_OCTETS;
     let Some(header) = frame[network..].first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
     let header_octets = usize::from(header[0] & 0xf) * 4;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if header[0] >> 4 != 4 || header_octets < 20 || length < header_octets || frame.len() < network + length {
         return Parsed::Bad(DropReason::Malformed);
     }
-    if checksum::of(&frame[network..network + header_octets]) != 0 {
+    // A sum of fixed length has no loop.
+    let sum = match header[0] {
+        PLAIN_V4 => checksum::of(header),
+        _ => checksum::of(&frame[network..network + header_octets]),
+    };
+    if sum != 0 {
         return Parsed::Bad(DropReason::HeaderChecksum);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
@@ -120,6 +130,7 @@ fn parse_v4(frame: &[u8], network: usize) -> Parsed {
     let address =
         |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
     let ip = Ip {
+        family: Family::V4,
         source: address(12),
         destination: address(16),
         protocol: header[9],
@@ -129,11 +140,12 @@ fn parse_v4(frame: &[u8], network: usize) -> Parsed {
         network,
         transport: network + header_octets,
     };
-    parse_transport(frame, &ip)
+    parse_transport(frame, ip, packet)
 }
 
-#[inline]
-fn parse_v6(frame: &[u8], network: usize) -> Parsed {
+#[inline(never)]
+fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
+    let network = ETHERNET_OCTETS;
     let Some(header) = frame[network..].first_chunk::<40>() else { return Parsed::Bad(DropReason::Malformed) };
     let length = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
     if header[0] >> 4 != 6 || frame.len() < network + length || length > usize::from(u16::MAX) {
@@ -145,46 +157,58 @@ fn parse_v6(frame: &[u8], network: usize) -> Parsed {
     };
     let (source, destination) = (address(8), address(24));
     if source.is_v4() || destination.is_v4() {
-        // IPv4-mapped addresses must not appear on the wire (RFC 4291 section 2.5.5.2).
+        // They would read as IPv4 (see `Address`).
         return Parsed::Bad(DropReason::Martian);
     }
-    let mut next_header = header[6];
-    let mut at = network + 40;
-    let end = network + length;
+    let (protocol, transport) = match header[6] {
+        // By far the most: no extension header.
+        TCP | UDP => (header[6], network + 40),
+        first => match walk_extensions(frame, first, network + 40, network + length) {
+            Ok(found) => found,
+            Err(parsed) => return parsed,
+        },
+    };
+    let ip = Ip {
+        family: Family::V6,
+        source,
+        destination,
+        protocol,
+        ttl: header[7],
+        dont_fragment: true,
+        length,
+        network,
+        transport,
+    };
+    parse_transport(frame, ip, packet)
+}
+
+/// The protocol after the extension headers from `at` on, and where it starts.
+#[cold]
+fn walk_extensions(frame: &[u8], first: u8, mut at: usize, end: usize) -> Result<(u8, usize), Parsed> {
+    let mut next_header = first;
     for _ in 0..=EXTENSION_HEADERS_MAX {
         let octets = match next_header {
             // Hop-by-hop, routing and destination options: length in units of eight octets, less one.
             0 | 43 | 60 => {
                 let Some(extension) = frame[at..end].first_chunk::<8>() else {
-                    return Parsed::Bad(DropReason::Malformed);
+                    return Err(Parsed::Bad(DropReason::Malformed));
                 };
                 next_header = extension[0];
                 8 + usize::from(extension[1]) * 8
             }
-            44 => return Parsed::Fragment,
-            protocol => {
-                let ip = Ip {
-                    source,
-                    destination,
-                    protocol,
-                    ttl: header[7],
-                    dont_fragment: true,
-                    length,
-                    network,
-                    transport: at,
-                };
-                return parse_transport(frame, &ip);
-            }
+            44 => return Err(Parsed::Fragment),
+            protocol => return Ok((protocol, at)),
         };
         at += octets;
         if at > end {
-            return Parsed::Bad(DropReason::Malformed);
+            return Err(Parsed::Bad(DropReason::Malformed));
         }
     }
-    Parsed::Bad(DropReason::Malformed)
+    Err(Parsed::Bad(DropReason::Malformed))
 }
 
 struct Ip {
+    family: Family,
     source: Address,
     destination: Address,
     protocol: u8,
@@ -195,36 +219,36 @@ struct Ip {
     transport: usize,
 }
 
-#[inline]
-fn parse_transport(frame: &[u8], ip: &Ip) -> Parsed {
+#[inline(always)]
+fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
     let segment = &frame[ip.transport..ip.network + ip.length];
-    let (protocol, flags, checksum_at) = match ip.protocol {
-        6 => {
+    // Both headers begin with the ports.
+    let (protocol, ports, flags, checksum) = match ip.protocol {
+        TCP => {
             let Some(header) = segment.first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
-            (Protocol::Tcp, header[13], 16)
+            (Protocol::Tcp, [header[0], header[1], header[2], header[3]], header[13], [header[16], header[17]])
         }
-        17 => {
-            if segment.len() < 8 {
-                return Parsed::Bad(DropReason::Malformed);
-            }
-            (Protocol::Udp, 0, 6)
+        UDP => {
+            let Some(header) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::Malformed) };
+            (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, [header[6], header[7]])
         }
         ICMP | ICMPV6 | ESP | AH => return Parsed::Other,
         _ => return Parsed::Other,
     };
-    let field = u16::from_be_bytes([segment[checksum_at], segment[checksum_at + 1]]);
     let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
-    Parsed::Transport(Packet {
-        partial_checksum: checksum::is_partial(field, pseudo),
-        source: Endpoint::new(ip.source, u16::from_be_bytes([segment[0], segment[1]])),
-        destination: Endpoint::new(ip.destination, u16::from_be_bytes([segment[2], segment[3]])),
+    *packet = Packet {
+        partial_checksum: checksum::is_partial(u16::from_be_bytes(checksum), pseudo),
+        source: Endpoint::new(ip.source, u16::from_be_bytes([ports[0], ports[1]])),
+        destination: Endpoint::new(ip.destination, u16::from_be_bytes([ports[2], ports[3]])),
         protocol,
         tcp_event: tcp::Event::from_flags(flags),
         tcp_flags: flags,
+        family: ip.family,
         length: ip.length as u16,
         network: ip.network as u8,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
-    })
+    };
+    Parsed::Transport
 }

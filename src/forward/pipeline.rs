@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
 use crate::base::{Address, Frame, Instant};
 use crate::forward::counters::WorkerCounters;
-use crate::forward::decide::Decision;
+use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
-use crate::forward::shared::Shared;
+use crate::forward::shared::{Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
@@ -19,11 +20,15 @@ use crate::service::Services;
 pub struct Forwarder {
     pub(super) shared: Arc<Shared>,
     worker: usize,
+    /// The worker's slot in `shared`.
+    slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
     slots: Vec<Slot>,
+    /// Next hops of the batch's outbound packets.
+    hops: Vec<Hop>,
     pub(super) paths: Vec<CachedPath>,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
@@ -39,13 +44,20 @@ const SCRATCH_OCTETS: usize = (1 << 16) + 64;
 /// Local addresses that a worker remembers, by their low bits.
 const LOCALS: usize = 64;
 
-/// A frame on its way through the stages.
+/// The link address of an interface that is not there.
+const NO_STATION: [u8; 6] = [0; 6];
+
+/// Frames whose headers are asked for ahead of the one that is taken apart.
+const FRAMES_AHEAD: usize = 4;
+
+/// What the stages hand on about a frame. Slots stay where they are from batch to batch: each stage writes its part in
+/// place, and what a stage does not write is left over from an earlier frame and means nothing.
 struct Slot {
-    frame: Frame,
     packet: Packet,
-    way: Way,
     hash: u64,
+    way: Way,
     decision: Decision,
+    target: Target,
 }
 
 /// Which side a packet comes from, as its destination tells.
@@ -53,9 +65,11 @@ struct Slot {
 enum Way {
     /// To an address of the director.
     Inbound,
-    /// To somewhere else, by this hop if there is one.
-    Outbound(Option<Hop>),
-    /// Decided by its headers alone.
+    /// To somewhere else, by the hop at this position of the batch's hops.
+    Outbound(u32),
+    /// To somewhere else, where no route leads.
+    Astray,
+    /// Decided by its headers alone: there is no packet.
     Neither,
 }
 
@@ -65,12 +79,14 @@ impl Forwarder {
         let services = Adopted::new(&shared.services);
         let routes = Adopted::new(&shared.routes);
         let mut forwarder = Self {
+            slot: Arc::clone(&shared.workers[worker]),
             shared,
             worker,
             services,
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
+            hops: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
             locals: [None; LOCALS],
             identification: 0,
@@ -94,17 +110,20 @@ impl Forwarder {
 
     /// Takes every frame of the batch to its verdict.
     pub fn process<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, now: Instant) {
-        let mut slots = std::mem::take(&mut self.slots);
-        self.verdicts.clear();
         self.counters().received.add(batch.len() as u64);
         self.counters().batches.add(1);
+        let mut taken = std::mem::take(&mut self.slots);
+        if taken.len() < batch.len() {
+            taken.resize_with(batch.len(), Slot::unused);
+        }
+        let slots = &mut taken[..batch.len()];
 
-        self.parse(port, batch, &mut slots);
-        self.prefetch_entries(&slots);
-        self.decide(&mut slots, now);
-        self.carry_out_all(port, &mut slots, now);
+        self.parse(port, batch, slots);
+        self.prefetch_entries(slots);
+        self.decide(slots, now);
+        self.carry_out_all(port, batch, slots, now);
 
-        self.slots = slots;
+        self.slots = taken;
     }
 
     /// The verdicts of the last batch, in order of its frames.
@@ -113,46 +132,55 @@ impl Forwarder {
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn parse<P: Port>(&mut self, port: &P, batch: &mut Vec<Frame>, slots: &mut Vec<Slot>) {
-        for frame in batch.drain(..) {
-            let station = self.stations.get(usize::from(frame.interface.0)).copied().unwrap_or_default();
-            let slot = match parse::parse(port.bytes(&frame), station) {
-                Parsed::Transport(packet) => self.classify(frame, packet),
-                Parsed::Fragment => Slot::decided(frame, Verdict::Drop(DropReason::Fragment)),
-                Parsed::Other => Slot::decided(frame, Verdict::Pass),
-                Parsed::Bad(reason) => Slot::decided(frame, Verdict::Drop(reason)),
-            };
-            slots.push(slot);
+    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot]) {
+        self.hops.clear();
+        for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
+            if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
+                prefetch(port.bytes(ahead));
+            }
+            let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
+            match parse::parse(port.bytes(frame), station, &mut slot.packet) {
+                Parsed::Transport => self.classify(slot),
+                Parsed::Fragment => slot.settle(Verdict::Drop(DropReason::Fragment)),
+                Parsed::Other => slot.settle(Verdict::Pass),
+                Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
+            }
         }
     }
 
-    #[inline]
-    fn classify(&mut self, frame: Frame, packet: Packet) -> Slot {
-        let way = self.way(packet.destination.address);
-        let client = match way {
-            Way::Outbound(_) => packet.destination,
-            _ => packet.source,
+    #[inline(always)]
+    fn classify(&mut self, slot: &mut Slot) {
+        slot.way = self.way(slot.packet.destination.address);
+        let client = match slot.way {
+            Way::Outbound(_) | Way::Astray => slot.packet.destination,
+            _ => slot.packet.source,
         };
-        let hash = self.shared.connections.hash(Some(packet.protocol), client);
-        self.shared.connections.prefetch_bucket(hash);
-        Slot { frame, packet, way, hash, decision: Decision::Verdict(Verdict::Pass) }
+        slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
+        self.shared.connections.prefetch_bucket(slot.hash);
     }
 
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
     /// route serves the answer to the client too.
-    #[inline]
+    #[inline(always)]
     fn way(&mut self, destination: Address) -> Way {
-        let remembered = &mut self.locals[destination.0 as usize % LOCALS];
-        if *remembered == Some(destination) {
+        if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
             return Way::Inbound;
         }
+        self.find_way(destination)
+    }
+
+    #[inline(never)]
+    fn find_way(&mut self, destination: Address) -> Way {
         match self.routes.value().lookup(destination, flow_hash(destination)) {
             Route::Local => {
-                *remembered = Some(destination);
+                self.locals[destination.0 as usize % LOCALS] = Some(destination);
                 Way::Inbound
             }
-            Route::Unicast(hop) => Way::Outbound(Some(hop)),
-            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Outbound(None),
+            Route::Unicast(hop) => {
+                self.hops.push(hop);
+                Way::Outbound(self.hops.len() as u32 - 1)
+            }
+            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Astray,
         }
     }
 
@@ -160,7 +188,7 @@ impl Forwarder {
     fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
             if !matches!(slot.way, Way::Neither) {
-                self.shared.connections.prefetch_entries(slot.hash);
+                self.shared.connections.prefetch_entry(slot.hash);
             }
         }
     }
@@ -169,36 +197,52 @@ impl Forwarder {
     /// first packet and its second.
     fn decide(&self, slots: &mut [Slot], now: Instant) {
         for slot in slots {
-            slot.decision = match slot.way {
-                Way::Inbound => self.decide_inbound(&slot.packet, slot.hash, now),
-                Way::Outbound(hop) => {
-                    let mtu = hop.map_or(u32::MAX, |hop| hop.mtu);
-                    self.decide_outbound(&slot.packet, slot.hash, mtu, now)
+            let Slot { packet, hash, way, decision, target } = slot;
+            match way {
+                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, target),
+                Way::Outbound(_) | Way::Astray => {
+                    let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
+                    *decision = self.decide_outbound(packet, *hash, mtu, now, target);
                 }
-                Way::Neither => continue,
-            };
+                Way::Neither => {}
+            }
         }
     }
 
     /// Stage 4: rewrite and send.
-    fn carry_out_all<P: Port>(&mut self, port: &mut P, slots: &mut Vec<Slot>, now: Instant) {
+    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
         self.answers.refill(now);
-        for slot in slots.drain(..) {
-            let verdict = match slot.way {
-                Way::Neither => match slot.decision {
-                    Decision::Verdict(verdict) => self.settle(port, slot.frame, None, verdict),
-                    decision => self.carry_out(port, slot.frame, &slot.packet, decision, None),
-                },
-                Way::Inbound => self.carry_out(port, slot.frame, &slot.packet, slot.decision, None),
-                Way::Outbound(hop) => self.carry_out(port, slot.frame, &slot.packet, slot.decision, hop),
+        self.verdicts.clear();
+        let mut transmitted = 0;
+        for (frame, slot) in batch.drain(..).zip(slots) {
+            let verdict = match slot.decision {
+                Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
+                Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
+                Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
+                Decision::ToClient => {
+                    self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
+                }
+                Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
             };
-            self.counters().count(verdict);
+            match verdict {
+                Verdict::Transmit(_) => transmitted += 1,
+                other => self.counters().count(other),
+            }
             self.verdicts.push(verdict);
+        }
+        self.counters().transmitted.add(transmitted);
+    }
+
+    fn hop(&self, way: Way) -> Option<Hop> {
+        match way {
+            Way::Outbound(position) => self.hops.get(position as usize).copied(),
+            Way::Inbound | Way::Astray | Way::Neither => None,
         }
     }
 
     fn adopt_routes(&mut self) {
         self.locals = [None; LOCALS];
+        self.paths.clear();
         self.stations.clear();
         let routes = self.routes.value();
         for interface in routes.interfaces() {
@@ -217,7 +261,7 @@ impl Forwarder {
 
     #[inline]
     pub(super) fn counters(&self) -> &WorkerCounters {
-        &self.shared.workers[self.worker].counters
+        &self.slot.counters
     }
 
     /// The worker's number.
@@ -232,8 +276,25 @@ impl Forwarder {
 }
 
 impl Slot {
-    fn decided(frame: Frame, verdict: Verdict) -> Self {
-        Slot { frame, packet: Packet::empty(), way: Way::Neither, hash: 0, decision: Decision::Verdict(verdict) }
+    const fn unused() -> Self {
+        Slot {
+            packet: Packet::empty(),
+            hash: 0,
+            way: Way::Neither,
+            decision: Decision::Verdict(Verdict::Pass),
+            target: Target::NONE,
+        }
+    }
+
+    /// The packet, where the headers gave one.
+    fn packet(&self) -> Option<&Packet> {
+        (!matches!(self.way, Way::Neither)).then_some(&self.packet)
+    }
+
+    /// Decides by the headers alone.
+    fn settle(&mut self, verdict: Verdict) {
+        self.way = Way::Neither;
+        self.decision = Decision::Verdict(verdict);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::base::{Address, Endpoint, Instant};
 use crate::conn::{EntryId, Flags, Key, New};
-use crate::forward::decide::{Answer, Decision};
+use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
 use crate::forward::verdict::{DropReason, Verdict};
@@ -19,7 +19,7 @@ impl Forwarder {
     /// Opens a connection for a packet that has none, or says what becomes of it instead.
     #[cold]
     #[inline(never)]
-    pub(super) fn open(&self, packet: &Packet, hash: u64, key: &Key, now: Instant) -> Decision {
+    pub(super) fn open(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
@@ -43,18 +43,18 @@ impl Forwarder {
         };
         let picked = service.scheduling.lock().pick(&self.shared.destinations, &flow);
         let Some(destination) = picked else { return no_server(service, packet) };
-        let new = self.connection_to(destination, packet, key);
-        self.insert(&new, packet, hash, now)
+        let connection = self.connection_to(destination, packet);
+        self.insert(&connection, packet, hash, now, target)
     }
 
-    fn connection_to(&self, destination_id: DestinationId, packet: &Packet, key: &Key) -> New {
+    fn connection_to(&self, destination_id: DestinationId, packet: &Packet) -> New {
         let destination = self.shared.destinations.get(destination_id);
         let mut server = destination.endpoint();
         if server.port == 0 {
             server.port = packet.destination.port;
         }
         New {
-            key: *key,
+            key: Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination },
             destination: Endpoint::new(server.address, server.port),
             destination_id,
             flags: Flags::new(destination.method()),

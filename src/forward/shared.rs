@@ -24,7 +24,8 @@ pub struct NeighbourRequest {
     pub address: Address,
 }
 
-/// A worker's part of the handshake after a change.
+/// A worker's part of the handshake after a change; on cache lines of its own.
+#[repr(align(64))]
 pub struct WorkerSlot {
     /// Its counters.
     pub counters: WorkerCounters,
@@ -49,7 +50,7 @@ pub struct Shared {
     /// Link addresses that workers want.
     pub neighbour_requests: ArrayQueue<NeighbourRequest>,
     /// One slot a worker.
-    pub workers: Box<[WorkerSlot]>,
+    pub workers: Box<[Arc<WorkerSlot>]>,
     change: AtomicU64,
 }
 
@@ -57,7 +58,7 @@ impl Shared {
     /// Empty tables for `workers` workers.
     pub fn new(workers: usize, table: TableConfig, routes: Routes, rng: &mut Rng) -> Self {
         let destinations = Arc::new(Destinations::default());
-        let slot = || WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) };
+        let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
         Self {
             services: Published::new(Services::default()),
             routes: Published::new(routes),

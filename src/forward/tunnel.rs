@@ -42,12 +42,12 @@ pub(super) fn emit(frame: &mut [u8], inner: &Packet, ttl: u8, outer: &Outer) {
     let family = outer.destination.family();
     let header_octets = usize::from(overhead(family));
     let inner_at = ETHERNET_OCTETS + header_octets;
-    let class = match inner.family() {
+    let class = match inner.family {
         Family::V4 => frame[inner_at + 1],
         Family::V6 => frame[inner_at] << 4 | frame[inner_at + 1] >> 4,
     };
     let class = outer_class(class);
-    let protocol = match inner.family() {
+    let protocol = match inner.family {
         Family::V4 => IPIP,
         Family::V6 => IPV6_IN,
     };

@@ -1,8 +1,8 @@
 //! The snapshot: from the facts of a [`Database`] to tables that a worker asks.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::base::hasher::BuildWordHasher;
 use crate::base::{Address, Family, InterfaceId, MacAddress};
 use crate::route::database::{AddressInfo, LOOPBACK, LinkInfo, width};
 use crate::route::intervals::{Intervals, Prefix};
@@ -80,7 +80,8 @@ pub struct Routes {
     hops: Vec<WeightedHop>,
     links: Vec<Option<Link>>,
     locals: BTreeSet<Address>,
-    neighbours: HashMap<(InterfaceId, Address), MacAddress, BuildHasherDefault<NeighbourHasher>>,
+    /// The host bounds its neighbour table (`gc_thresh3`), so that nobody can fill this with collisions.
+    neighbours: HashMap<(InterfaceId, Address), MacAddress, BuildWordHasher>,
 }
 
 impl Routes {
@@ -150,41 +151,6 @@ impl Routes {
         let point = (u64::from(flow_hash) * last.weight_up_to) >> 32;
         let chosen = hops.iter().find(|weighted| point < weighted.weight_up_to).unwrap_or(last);
         Route::Unicast(chosen.hop)
-    }
-}
-
-/// Mixes the words of a neighbour's key. The host bounds its neighbour table (`gc_thresh3`), so that nobody can
-/// fill ours with collisions.
-#[derive(Default)]
-struct NeighbourHasher(u64);
-
-impl Hasher for NeighbourHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    #[inline]
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    #[inline]
-    fn write_u16(&mut self, word: u16) {
-        self.write_u64(u64::from(word));
-    }
-
-    #[inline]
-    fn write_u128(&mut self, word: u128) {
-        self.write_u64(word as u64);
-        self.write_u64((word >> 64) as u64);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        // The map takes its position from the lower bits and its tag from the upper ones.
-        self.0 ^ self.0 >> 32
     }
 }
 

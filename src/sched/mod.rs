@@ -69,6 +69,7 @@ impl Cursor {
 
 /// What a connection costs a destination: an active one as much as 256 inactive ones
 /// (`ip_vs_dest_conn_overhead`, 32 bits that wrap).
+#[inline]
 fn overhead(destination: &Destination) -> u32 {
     destination.active().wrapping_shl(8).wrapping_add(destination.inactive())
 }
@@ -78,19 +79,17 @@ fn least_by_weight<'a>(
     candidates: impl Iterator<Item = (DestinationId, &'a Destination)>,
     cost: impl Fn(&Destination) -> i32,
 ) -> Option<DestinationId> {
-    let mut least: Option<(DestinationId, i64, i64)> = None;
+    // Anything is less than a cost without weight.
+    let (mut least, mut least_cost, mut least_weight) = (None, 1, 0);
     for (id, destination) in candidates {
         let weight = i64::from(destination.weight());
-        if weight <= 0 || destination.is_overloaded() {
-            continue;
-        }
         let cost = i64::from(cost(destination));
         // cost / weight compared without division.
-        if least.is_none_or(|(_, least_cost, least_weight)| least_cost * weight > cost * least_weight) {
-            least = Some((id, cost, weight));
+        if weight > 0 && least_cost * weight > cost * least_weight && !destination.is_overloaded() {
+            (least, least_cost, least_weight) = (Some(id), cost, weight);
         }
     }
-    least.map(|(id, ..)| id)
+    least
 }
 
 #[cfg(test)]

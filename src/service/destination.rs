@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
-use crate::base::chunked::Chunked;
+use crate::base::chunked::{CHUNK, Chunked};
 use crate::base::{Address, Endpoint};
 use crate::service::snapshot::ServiceId;
 use crate::service::types::{Method, Tunnel, TunnelChecksum};
@@ -267,6 +267,23 @@ impl Destinations {
     #[inline]
     pub fn get(&self, id: DestinationId) -> &Destination {
         self.cells.get(id.0 as usize).expect("a destination's number is handed out by control")
+    }
+
+    /// The cells of many numbers, which mostly lie near each other.
+    ///
+    /// # Panics
+    /// As [`Destinations::get`].
+    #[inline]
+    pub fn iter<'a>(&'a self, ids: &'a [DestinationId]) -> impl Iterator<Item = (DestinationId, &'a Destination)> {
+        let mut chunk = (usize::MAX, [].as_slice());
+        ids.iter().map(move |&id| {
+            let (number, within) = (id.0 as usize / CHUNK, id.0 as usize % CHUNK);
+            if chunk.0 != number {
+                let cells = self.cells.chunk(id.0 as usize);
+                chunk = (number, cells.expect("a destination's number is handed out by control"));
+            }
+            (id, &chunk.1[within])
+        })
     }
 
     /// The cell for a number that `control` hands out for the first time.

@@ -34,8 +34,9 @@ pub struct List<'a> {
 
 impl<'a> List<'a> {
     /// Number and cell of each destination, newest first.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = (DestinationId, &'a Destination)> {
-        self.ids.iter().map(move |&id| (id, self.table.get(id)))
+        self.table.iter(self.ids)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::hasher::BuildWordHasher;
 use crate::base::{Address, Family, Lock};
 use crate::service::scheduler::Scheduling;
 use crate::service::types::{Protocol, ServiceKey};
@@ -65,7 +66,7 @@ const FTP_DATA_PORT: u16 = 20;
 /// All virtual services, found by what a packet says.
 #[derive(Clone, Default)]
 pub struct Services {
-    by_key: HashMap<ServiceKey, Arc<Service>>,
+    by_key: HashMap<ServiceKey, Arc<Service>, BuildWordHasher>,
     has_marks: bool,
     has_ftp: bool,
     has_port_zero: bool,

@@ -61,13 +61,13 @@ impl Sum {
     }
 }
 
+/// To 16 bits, every carry out of the top coming in at the bottom: halves are added once as 64 bits and once as 32,
+/// there both ways round, so that the upper half of the result has the carry of the lower.
 #[inline]
-const fn fold(mut sum: u64) -> u16 {
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+const fn fold(sum: u64) -> u16 {
+    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let sum = sum + carry as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum of some octets.
