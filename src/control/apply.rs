@@ -209,10 +209,7 @@ impl Control {
         let valid = match address.family() {
             Family::V4 => {
                 let is_this_network = address.low_u32() >> 24 == 0;
-                !is_this_network
-                    && !address.is_multicast()
-                    && !address.is_broadcast()
-                    && route != Route::Broadcast
+                !is_this_network && !address.is_multicast() && !address.is_broadcast() && route != Route::Broadcast
             }
             Family::V6 => {
                 let unicast = !address.is_multicast() && !address.is_unspecified();

@@ -48,8 +48,8 @@ impl Tally {
 
     /// One step of the moving average: a quarter of the way to what the last two seconds brought.
     fn estimate(&mut self) {
-        for i in 0..COUNTERS {
-            let rate = self.published[i].wrapping_sub(self.last[i]) << (SCALES[i] - 1);
+        for (i, scale) in SCALES.into_iter().enumerate() {
+            let rate = self.published[i].wrapping_sub(self.last[i]) << (scale - 1);
             self.last[i] = self.published[i];
             let step = (rate.wrapping_sub(self.average[i]) as i64) >> 2;
             self.average[i] = self.average[i].wrapping_add(step as u64);

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::base::{Address, Endpoint, Family, Instant};
-use crate::command::request::{ConnectionInfo, ServiceInfo, Stats};
 use crate::command::Response;
+use crate::command::request::{ConnectionInfo, ServiceInfo, Stats};
 use crate::control::Control;
 use crate::service::{Method, ServiceKey};
 
@@ -105,13 +105,7 @@ fn counts_of(stats: &Stats) -> [u64; 5] {
 }
 
 fn rates_of(stats: &Stats) -> [u64; 5] {
-    [
-        stats.connection_rate,
-        stats.in_packet_rate,
-        stats.out_packet_rate,
-        stats.in_octet_rate,
-        stats.out_octet_rate,
-    ]
+    [stats.connection_rate, stats.in_packet_rate, stats.out_packet_rate, stats.in_octet_rate, stats.out_octet_rate]
 }
 
 fn totals(stats: &Stats) -> String {

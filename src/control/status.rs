@@ -144,7 +144,9 @@ pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: In
             let json = serde_json::to_string(&Status::of(control, shared, now)).map_err(|error| error.to_string())?;
             Ok(done(json + "\n"))
         }
-        ["sysctl", "-a"] => Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect())),
+        ["sysctl", "-a"] => {
+            Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect()))
+        }
         ["sysctl", rest @ ..] if !rest.is_empty() => Ok(sysctl(rest, shared)),
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }

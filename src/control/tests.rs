@@ -98,7 +98,10 @@ fn what_is_to_come_is_refused_in_words() {
         service("mh"),
     ] {
         let reply = execute(&mut control, Request::AddService(rule));
-        assert!(matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")), "{reply:?}");
+        assert!(
+            matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")),
+            "{reply:?}"
+        );
     }
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
     let rule = ServerRule { method: Method::Tunnelling, tunnel: gue, ..server(1) };
@@ -113,7 +116,8 @@ fn lists_are_newest_first() {
     for number in [1, 3, 2] {
         add_server(&mut control, server(number)).unwrap();
     }
-    let addresses: Vec<u32> = servers(&mut control).iter().map(|(server, ..)| server.address.low_u32() & 0xff).collect();
+    let addresses: Vec<u32> =
+        servers(&mut control).iter().map(|(server, ..)| server.address.low_u32() & 0xff).collect();
     assert_eq!(addresses, [2, 3, 1]);
 }
 
@@ -185,7 +189,11 @@ fn a_table_of_services_has_an_end() {
         control.services.push(ServiceEntry {
             rule: ServiceRule { key, ..service("rr") },
             id: ServiceId(number),
-            scheduling: Arc::new(Lock::new(Scheduling::new(None, SchedulerFlags::default(), &control.shared.destinations))),
+            scheduling: Arc::new(Lock::new(Scheduling::new(
+                None,
+                SchedulerFlags::default(),
+                &control.shared.destinations,
+            ))),
             servers: Vec::new(),
             tally: Tally::default(),
         });

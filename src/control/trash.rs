@@ -32,8 +32,7 @@ impl Trash {
 
     /// Takes the destination of a service of this identity out again.
     pub(super) fn take(&mut self, service_key: &ServiceKey, endpoint: Endpoint) -> Option<Trashed> {
-        let matches =
-            |item: &Trashed| item.service_key == *service_key && item.server.rule.endpoint == endpoint;
+        let matches = |item: &Trashed| item.service_key == *service_key && item.server.rule.endpoint == endpoint;
         let position = self.items.iter().position(matches)?;
         Some(self.items.remove(position))
     }

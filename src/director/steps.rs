@@ -100,7 +100,11 @@ fn out_frames(sent: Vec<Sent>) -> Vec<OutFrame> {
 }
 
 fn to_hex(octets: &[u8]) -> String {
-    octets.iter().flat_map(|octet| [octet >> 4, octet & 0xf]).map(|n| char::from_digit(n.into(), 16).unwrap_or('?')).collect()
+    octets
+        .iter()
+        .flat_map(|octet| [octet >> 4, octet & 0xf])
+        .map(|n| char::from_digit(n.into(), 16).unwrap_or('?'))
+        .collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

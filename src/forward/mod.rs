@@ -20,9 +20,9 @@ mod icmp;
 mod nat;
 pub mod parse;
 mod pipeline;
-mod schedule;
 #[allow(dead_code)]
 mod related;
+mod schedule;
 pub mod shared;
 mod tunnel;
 pub mod verdict;

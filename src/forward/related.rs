@@ -192,11 +192,10 @@ mod tests {
 
     #[test]
     fn ipv6_errors_keep_a_sound_checksum() {
-        let mut packet = hex(
-            "60000000003e3a40fd000077000000000000000000000001fd000009000000000000000000000001010492d500000000
+        let mut packet =
+            hex("60000000003e3a40fd000077000000000000000000000001fd000009000000000000000000000001010492d500000000
              60000000000e1140fd000009000000000000000000000001fd00000100000000000000000000000100500401000ec71b
-             616e73776572",
-        );
+             616e73776572");
         let field = 42..44;
         let related = Related::parse(&packet, Family::V6, 40, packet.len()).unwrap();
         packet[field.clone()].fill(0);
@@ -212,7 +211,9 @@ mod tests {
 
     #[test]
     fn what_quotes_no_ports_relates_to_nothing() {
-        let packet = hex("45000034123440004001143e0a4d00010a0900010303f8ab000000004500008c123440004006142d0a0900010a01000100500401");
+        let packet = hex(
+            "45000034123440004001143e0a4d00010a0900010303f8ab000000004500008c123440004006142d0a0900010a01000100500401",
+        );
         assert!(Related::parse(&packet, Family::V4, 20, packet.len()).is_some(), "four octets suffice");
         for end in 20..packet.len() {
             assert!(Related::parse(&packet, Family::V4, 20, end).is_none());

@@ -58,7 +58,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
         (None, None) => queues as usize,
     };
     if workers > queues as usize {
-        let text = format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
+        let text =
+            format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
         return Err(StartError::new(ExitStatus::Interface, text));
     }
 
@@ -199,9 +200,7 @@ impl Network {
                 }
                 Ok(())
             }
-            Err(NetlinkError::Closed) => {
-                Err(StartError::new(ExitStatus::Other, NetlinkError::Closed.to_string()))
-            }
+            Err(NetlinkError::Closed) => Err(StartError::new(ExitStatus::Other, NetlinkError::Closed.to_string())),
             Err(error) => {
                 tracing::warn!("{error}");
                 Ok(())
@@ -302,8 +301,7 @@ fn open_ports(
             }
         }
         let mut config = XskConfig::new(queues);
-        config.busy_poll =
-            options.busy_poll_us.map(|microseconds| BusyPoll { microseconds, budget_frames: 64 });
+        config.busy_poll = options.busy_poll_us.map(|microseconds| BusyPoll { microseconds, budget_frames: 64 });
         ports.push(XskPort::open(&config, pass.queue(worker)).map_err(xsk_error)?);
     }
     Ok(ports)
@@ -396,10 +394,9 @@ fn xdp_error(error: XdpError) -> StartError {
 fn xsk_error(error: XskError) -> StartError {
     let exit = match &error {
         XskError::Rights | XskError::LockedMemory { .. } => ExitStatus::Rights,
-        XskError::NoInterface(_)
-        | XskError::NoQueue { .. }
-        | XskError::NoDriverSupport { .. }
-        | XskError::Down(_) => ExitStatus::Interface,
+        XskError::NoInterface(_) | XskError::NoQueue { .. } | XskError::NoDriverSupport { .. } | XskError::Down(_) => {
+            ExitStatus::Interface
+        }
         XskError::QueueBusy { .. } => ExitStatus::Busy,
         _ => ExitStatus::Other,
     };
