@@ -67,9 +67,7 @@ enum Way {
     Inbound,
     /// To somewhere else, by the hop at this position of the batch's hops.
     Outbound(u32),
-    /// To somewhere else, where no route leads.
-    Astray,
-    /// Decided by its headers alone: there is no packet.
+    /// Decided already: by its headers alone, or because it is not for any service.
     Neither,
 }
 
@@ -150,10 +148,15 @@ impl Forwarder {
 
     #[inline(always)]
     fn classify(&mut self, slot: &mut Slot) {
+        if !self.services.value().balances(slot.packet.family) {
+            return slot.settle(Verdict::Pass);
+        }
         slot.way = self.way(slot.packet.destination.address);
         let client = match slot.way {
-            Way::Outbound(_) | Way::Astray => slot.packet.destination,
-            _ => slot.packet.source,
+            Way::Inbound => slot.packet.source,
+            Way::Outbound(_) => slot.packet.destination,
+            // Without a route the host says so to the sender.
+            Way::Neither => return slot.settle(Verdict::Pass),
         };
         slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
         self.shared.connections.prefetch_bucket(slot.hash);
@@ -180,7 +183,7 @@ impl Forwarder {
                 self.hops.push(hop);
                 Way::Outbound(self.hops.len() as u32 - 1)
             }
-            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Astray,
+            Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Neither,
         }
     }
 
@@ -200,7 +203,7 @@ impl Forwarder {
             let Slot { packet, hash, way, decision, target } = slot;
             match way {
                 Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, target),
-                Way::Outbound(_) | Way::Astray => {
+                Way::Outbound(_) => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
                     *decision = self.decide_outbound(packet, *hash, mtu, now, target);
                 }
@@ -236,7 +239,7 @@ impl Forwarder {
     fn hop(&self, way: Way) -> Option<Hop> {
         match way {
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
-            Way::Inbound | Way::Astray | Way::Neither => None,
+            Way::Inbound | Way::Neither => None,
         }
     }
 
