@@ -40,7 +40,7 @@ pub fn steps(net: &Path, input: impl BufRead) -> Result<u8, String> {
 /// Runs steps from a file.
 ///
 /// # Errors
-/// As [`steps`], or when the file cannot be opened.
+/// As [`steps()`], or when the file cannot be opened.
 pub fn steps_file(net: &Path, path: &Path) -> Result<u8, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     steps(net, BufReader::new(file))
