@@ -366,8 +366,9 @@ fn frames_cross_the_director_and_come_back_whole() {
         assert_eq!(report.received, report.transmitted);
         if mode != AttachMode::Skb {
             assert_eq!(report.dropped, 0);
-            // Whether a starved receiver's ring overflows is the scheduler's matter; each frame is accounted for.
-            assert_eq!(report.counters.redirected, report.received + report.kernel_drops);
+            // Whether a starved receiver's ring overflows, and whether a frame waits in it at the end, is the
+            // scheduler's matter; nothing is received that was not redirected.
+            assert!(report.counters.redirected >= report.received + report.kernel_drops, "{report:?}");
         }
     }
 }

@@ -24,6 +24,10 @@ pub(super) enum Decision {
     ToClient,
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
+    /// Pass an ICMP error about a balanced packet on to the real server.
+    RelayToServer(Method),
+    /// Pass an ICMP error about a balanced packet on to the client.
+    RelayToClient,
 }
 
 /// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.
@@ -123,7 +127,7 @@ impl Forwarder {
     ) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
-        let is_hosts = packet.ttl <= 1 || packet.dont_fragment && u32::from(packet.length) > mtu;
+        let is_hosts = packet.ttl <= 1 || packet.is_too_big(mtu);
         if is_hosts {
             return Decision::Verdict(Verdict::Pass);
         }

@@ -148,7 +148,7 @@ impl Forwarder {
             Path::Next(next) if packet.ttl > 1 => next,
             path => return self.stay(port, frame, packet, Some(server), path),
         };
-        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
+        if packet.is_too_big(next.mtu) {
             return self.too_big(port, frame, packet, next.mtu);
         }
         let bytes = port.bytes_mut(&frame);
@@ -210,7 +210,7 @@ impl Forwarder {
 
     #[cold]
     fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
-        if packet.dont_fragment && u32::from(packet.length) > next.mtu {
+        if packet.is_too_big(next.mtu) {
             return self.too_big(port, frame, packet, next.mtu);
         }
         let bytes = port.bytes_mut(&frame);
@@ -222,7 +222,7 @@ impl Forwarder {
     }
 
     #[inline(never)]
-    fn tunnel<P: Port>(
+    pub(super) fn tunnel<P: Port>(
         &mut self,
         port: &mut P,
         mut frame: Frame,
@@ -241,7 +241,7 @@ impl Forwarder {
             return self.settle(port, frame, None, Verdict::Drop(DropReason::PathTooNarrow));
         }
         let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family == Family::V6;
-        if discover && packet.dont_fragment && u32::from(packet.length) > mtu {
+        if discover && packet.is_too_big(mtu) {
             return self.too_big(port, frame, packet, mtu);
         }
         let bytes = port.bytes_mut(&frame);
@@ -318,7 +318,7 @@ impl Forwarder {
     }
 
     /// The cached way to a destination.
-    fn path(&mut self, id: DestinationId) -> Path {
+    pub(super) fn path(&mut self, id: DestinationId) -> Path {
         if id == DestinationId::NONE {
             return Path::Closed(DropReason::Method);
         }

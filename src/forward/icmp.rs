@@ -55,6 +55,10 @@ impl Forwarder {
         let interface = frame.interface;
         let quoted = self.quote(port.bytes(&frame), packet);
         port.release(frame);
+        // RFC 1122 section 3.2.2: no error about an error.
+        if packet.is_error {
+            return Verdict::Drop(answer.reason());
+        }
         if !self.answers.spend() {
             return Verdict::Drop(DropReason::RateLimited);
         }

@@ -20,7 +20,6 @@ mod icmp;
 mod nat;
 pub mod parse;
 mod pipeline;
-#[allow(dead_code)]
 mod related;
 mod schedule;
 pub mod shared;

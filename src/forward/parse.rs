@@ -2,6 +2,7 @@
 
 use crate::base::{Address, Endpoint, Family};
 use crate::conn::tcp;
+use crate::forward::related;
 use crate::forward::verdict::DropReason;
 use crate::service::Protocol;
 use crate::wire::checksum;
@@ -17,8 +18,6 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-const ESP: u8 = 50;
-const AH: u8 = 51;
 
 /// Extension headers that we walk past in one packet; a packet with more is malformed to us.
 const EXTENSION_HEADERS_MAX: usize = 8;
@@ -50,6 +49,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// The transport checksum is only the sum of the pseudo-header: the sender left the rest to its hardware.
     pub partial_checksum: bool,
+    /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
+    pub is_error: bool,
 }
 
 impl Packet {
@@ -69,7 +70,15 @@ impl Packet {
             ttl: 0,
             dont_fragment: false,
             partial_checksum: false,
+            is_error: false,
         }
+    }
+
+    /// True when the packet is wider than `mtu` and may not be cut. An IPv4 ICMP error is cut rather than lost.
+    #[inline]
+    pub fn is_too_big(&self, mtu: u32) -> bool {
+        let may_be_cut = !self.dont_fragment || self.is_error && self.family == Family::V4;
+        u32::from(self.length) > mtu && !may_be_cut
     }
 }
 
@@ -78,6 +87,8 @@ impl Packet {
 pub enum Parsed {
     /// A packet that services and connections may know.
     Transport,
+    /// An ICMP error that may be about a balanced packet; its message begins at the packet's transport offset.
+    IcmpError,
     /// A fragment: no ports, or not all octets.
     Fragment,
     /// Not ours to judge: another EtherType, another protocol, ICMP queries, addressed to another station.
@@ -86,8 +97,8 @@ pub enum Parsed {
     Bad(DropReason),
 }
 
-/// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`] and means nothing
-/// otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
+/// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`] or
+/// [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
 /// another station is the kernel's to ignore.
 #[inline(always)]
 pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
@@ -232,7 +243,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
             let Some(header) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::Malformed) };
             (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, [header[6], header[7]])
         }
-        ICMP | ICMPV6 | ESP | AH => return Parsed::Other,
+        ICMP | ICMPV6 => return parse_icmp(segment, &ip, packet),
         _ => return Parsed::Other,
     };
     let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
@@ -249,6 +260,30 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
+        is_error: false,
     };
     Parsed::Transport
+}
+
+/// ICMP errors concern us; queries, and ICMP of the other family, are the host's.
+#[cold]
+fn parse_icmp(message: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
+    let of_family = matches!((ip.protocol, ip.family), (ICMP, Family::V4) | (ICMPV6, Family::V6));
+    match message.first() {
+        Some(&kind) if of_family && related::is_related_type(ip.family, kind) => {}
+        _ => return Parsed::Other,
+    }
+    *packet = Packet {
+        source: Endpoint::new(ip.source, 0),
+        destination: Endpoint::new(ip.destination, 0),
+        family: ip.family,
+        length: ip.length as u16,
+        network: ip.network as u8,
+        transport: ip.transport as u16,
+        ttl: ip.ttl,
+        dont_fragment: ip.dont_fragment,
+        is_error: true,
+        ..Packet::empty()
+    };
+    Parsed::IcmpError
 }

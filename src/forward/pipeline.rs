@@ -10,6 +10,7 @@ use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
+use crate::forward::related::Related;
 use crate::forward::shared::{Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
@@ -29,6 +30,8 @@ pub struct Forwarder {
     slots: Vec<Slot>,
     /// Next hops of the batch's outbound packets.
     hops: Vec<Hop>,
+    /// The batch's ICMP errors, with the next hop of those that cross the director.
+    errors: Vec<(Related, Option<Hop>)>,
     pub(super) paths: Vec<CachedPath>,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
@@ -67,6 +70,8 @@ enum Way {
     Inbound,
     /// To somewhere else, by the hop at this position of the batch's hops.
     Outbound(u32),
+    /// An ICMP error, at this position of the batch's errors.
+    Related(u32),
     /// Decided already: by its headers alone, or because it is not for any service.
     Neither,
 }
@@ -85,6 +90,7 @@ impl Forwarder {
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
             hops: Vec::with_capacity(BATCH_FRAMES),
+            errors: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
             locals: [None; LOCALS],
             identification: 0,
@@ -132,6 +138,7 @@ impl Forwarder {
     /// Stage 1: take headers apart; ask for the bucket of each packet.
     fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot]) {
         self.hops.clear();
+        self.errors.clear();
         for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
@@ -139,6 +146,7 @@ impl Forwarder {
             let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
             match parse::parse(port.bytes(frame), station, &mut slot.packet) {
                 Parsed::Transport => self.classify(slot),
+                Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
                 Parsed::Fragment => slot.settle(Verdict::Drop(DropReason::Fragment)),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
@@ -156,10 +164,28 @@ impl Forwarder {
             Way::Inbound => slot.packet.source,
             Way::Outbound(_) => slot.packet.destination,
             // Without a route the host says so to the sender.
-            Way::Neither => return slot.settle(Verdict::Pass),
+            Way::Related(_) | Way::Neither => return slot.settle(Verdict::Pass),
         };
         slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
         self.shared.connections.prefetch_bucket(slot.hash);
+    }
+
+    /// An ICMP error that quotes a packet a connection could have sent waits for its turn; any other is the host's.
+    #[cold]
+    fn classify_error(&mut self, frame: &[u8], slot: &mut Slot) {
+        let packet = &slot.packet;
+        let end = usize::from(packet.network) + usize::from(packet.length);
+        let related = Related::parse(frame, packet.family, usize::from(packet.transport), end);
+        let (Some(related), true) = (related, self.services.value().balances(packet.family)) else {
+            return slot.settle(Verdict::Pass);
+        };
+        let hop = match self.way(packet.destination.address) {
+            Way::Inbound => None,
+            Way::Outbound(position) => self.hops.get(position as usize).copied(),
+            Way::Related(_) | Way::Neither => return slot.settle(Verdict::Pass),
+        };
+        self.errors.push((related, hop));
+        slot.way = Way::Related(self.errors.len() as u32 - 1);
     }
 
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
@@ -190,7 +216,7 @@ impl Forwarder {
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
     fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
-            if !matches!(slot.way, Way::Neither) {
+            if matches!(slot.way, Way::Inbound | Way::Outbound(_)) {
                 self.shared.connections.prefetch_entry(slot.hash);
             }
         }
@@ -206,6 +232,13 @@ impl Forwarder {
                 Way::Outbound(_) => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
                     *decision = self.decide_outbound(packet, *hash, mtu, now, target);
+                }
+                Way::Related(position) => {
+                    let (related, hop) = &self.errors[*position as usize];
+                    *decision = match hop {
+                        None => self.decide_related_inbound(packet, related, now, target),
+                        Some(_) => self.decide_related_outbound(packet, related, now, target),
+                    };
                 }
                 Way::Neither => {}
             }
@@ -226,6 +259,7 @@ impl Forwarder {
                     self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
                 }
                 Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
+                Decision::RelayToServer(_) | Decision::RelayToClient => self.relay(port, frame, slot),
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -236,10 +270,24 @@ impl Forwarder {
         self.counters().transmitted.add(transmitted);
     }
 
+    #[cold]
+    fn relay<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot) -> Verdict {
+        let Way::Related(position) = slot.way else {
+            return self.settle(port, frame, None, Verdict::Pass);
+        };
+        let (related, hop) = self.errors[position as usize];
+        match slot.decision {
+            Decision::RelayToServer(method) => {
+                self.relay_to_server(port, frame, &slot.packet, &related, &slot.target, method)
+            }
+            _ => self.relay_to_client(port, frame, &slot.packet, &related, slot.target.new, hop),
+        }
+    }
+
     fn hop(&self, way: Way) -> Option<Hop> {
         match way {
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
-            Way::Inbound | Way::Neither => None,
+            Way::Inbound | Way::Related(_) | Way::Neither => None,
         }
     }
 

@@ -2,9 +2,17 @@
 //!
 //! Source: `ip_vs_in_icmp`, `ip_vs_out_icmp`, `ip_vs_nat_icmp` of Linux 6.1; RFC 5508 for what a NAT owes ICMP.
 
-use crate::base::{Address, Endpoint, Family};
-use crate::forward::nat::Side;
-use crate::service::Protocol;
+use crate::base::{Address, Endpoint, Family, Frame, Instant};
+use crate::conn::Key;
+use crate::forward::decide::{Decision, Target};
+use crate::forward::egress::Path;
+use crate::forward::nat::{self, Side};
+use crate::forward::parse::Packet;
+use crate::forward::pipeline::Forwarder;
+use crate::forward::verdict::{DropReason, Verdict};
+use crate::port::Port;
+use crate::route::Hop;
+use crate::service::{DestinationId, Method, Protocol};
 use crate::wire::checksum::{self, Update};
 
 /// Octets of an ICMP error before the packet that it quotes.
@@ -125,6 +133,148 @@ impl Related {
                 checksum::pseudo_header(address(8), address(24), ICMPV6, (self.end - self.icmp) as u32)
             }
         }
+    }
+}
+
+impl Forwarder {
+    /// Decides on an ICMP error addressed to the director (`ip_vs_in_icmp`): the packet that it quotes was on its
+    /// way from a virtual service to a client.
+    #[cold]
+    pub(super) fn decide_related_inbound(
+        &self,
+        packet: &Packet,
+        related: &Related,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
+        let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
+        let hash = self.shared.connections.hash(key.protocol, key.client);
+        // The timer goes on: an error is no sign of life.
+        let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
+            return Decision::Verdict(Verdict::Pass);
+        };
+        let entry = found.entry();
+        let method = entry.flags().method();
+        target.destination = entry.destination();
+        target.new = entry.destination_endpoint();
+        drop(found);
+        if target.destination != DestinationId::NONE {
+            let destination = self.shared.destinations.get(target.destination);
+            target.epoch = destination.epoch();
+            if destination.is_available() {
+                let counters = self.counters().destination(target.destination);
+                counters.in_packets.add(1);
+                counters.in_octets.add(u64::from(packet.length));
+            }
+        }
+        Decision::RelayToServer(method)
+    }
+
+    /// Decides on an ICMP error that crosses the director (`ip_vs_out_icmp`): the packet that it quotes was on its
+    /// way from a client to a real server.
+    #[cold]
+    pub(super) fn decide_related_outbound(
+        &self,
+        packet: &Packet,
+        related: &Related,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
+        let key = Key { protocol: Some(related.protocol), client: related.source, other: related.destination };
+        let hash = self.shared.connections.hash(key.protocol, key.client);
+        if packet.ttl <= 1 {
+            return Decision::Verdict(Verdict::Pass);
+        }
+        let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
+            return Decision::Verdict(Verdict::Pass);
+        };
+        let entry = found.entry();
+        let (destination, method) = (entry.destination(), entry.flags().method());
+        target.new = entry.virtual_service();
+        drop(found);
+        if destination != DestinationId::NONE && self.shared.destinations.get(destination).is_available() {
+            let counters = self.counters().destination(destination);
+            counters.out_packets.add(1);
+            counters.out_octets.add(u64::from(packet.length));
+        }
+        match method {
+            Method::Masquerading => Decision::RelayToClient,
+            _ => Decision::Verdict(Verdict::Pass),
+        }
+    }
+
+    /// Sends an ICMP error to the real server whose packet it is about (`ip_vs_icmp_xmit`).
+    #[cold]
+    pub(super) fn relay_to_server<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        related: &Related,
+        target: &Target,
+        method: Method,
+    ) -> Verdict {
+        let (network, family) = (usize::from(packet.network), packet.family);
+        // The reference verifies what it rewrites, and every IPv4 error.
+        let is_verified = method == Method::Masquerading || family == Family::V4;
+        if is_verified && !related.is_sound(port.bytes(&frame), network, family) {
+            return self.settle(port, frame, None, Verdict::Drop(DropReason::IcmpChecksum));
+        }
+        let path = self.path(target.destination);
+        if let (Path::Local, Method::Masquerading) = (path, method) {
+            related.rewrite(port.bytes_mut(&frame), network, family, Side::Destination, target.new);
+        }
+        let next = match path {
+            Path::Local => return self.settle(port, frame, None, Verdict::Pass),
+            Path::Closed(reason) => return self.settle(port, frame, None, Verdict::Drop(reason)),
+            Path::Next(_) if packet.ttl <= 1 => {
+                return self.settle(port, frame, None, Verdict::Drop(DropReason::TimeExceeded));
+            }
+            Path::Next(next) => next,
+        };
+        match method {
+            Method::Tunnelling => self.tunnel(port, frame, packet, target.destination, &next),
+            Method::Masquerading | Method::DirectRouting if !packet.is_too_big(next.mtu) => {
+                let bytes = port.bytes_mut(&frame);
+                nat::decrement_ttl(bytes, packet);
+                if method == Method::Masquerading {
+                    related.rewrite(bytes, network, family, Side::Destination, target.new);
+                }
+                self.send(port, frame, family, &next)
+            }
+            Method::Masquerading | Method::DirectRouting => {
+                self.settle(port, frame, None, Verdict::Drop(DropReason::TooBig))
+            }
+            Method::LocalNode | Method::Bypass => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
+        }
+    }
+
+    /// Sends an ICMP error about a masqueraded connection to its client, from the virtual service.
+    ///
+    /// **Deviation**: the reference drops ICMPv6 errors here, because it sums them without their pseudo header.
+    #[cold]
+    pub(super) fn relay_to_client<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        related: &Related,
+        service: Endpoint,
+        hop: Option<Hop>,
+    ) -> Verdict {
+        let (network, family) = (usize::from(packet.network), packet.family);
+        if !related.is_sound(port.bytes(&frame), network, family) {
+            return self.settle(port, frame, None, Verdict::Drop(DropReason::IcmpChecksum));
+        }
+        let next = match hop.map(|hop| self.resolve(hop, packet.destination.address)) {
+            Some(Ok(next)) => next,
+            Some(Err(reason)) => return self.settle(port, frame, None, Verdict::Drop(reason)),
+            None => return self.settle(port, frame, None, Verdict::Drop(DropReason::NoRoute)),
+        };
+        let bytes = port.bytes_mut(&frame);
+        nat::decrement_ttl(bytes, packet);
+        related.rewrite(bytes, network, family, Side::Source, service);
+        self.send(port, frame, family, &next)
     }
 }
 

@@ -57,6 +57,8 @@ drop_reasons! {
     Malformed = "malformed";
     /// The IPv4 header's checksum is wrong.
     HeaderChecksum = "header-checksum";
+    /// An ICMP error whose checksum is wrong.
+    IcmpChecksum = "icmp-checksum";
     /// The source address is one that no sender may have.
     Martian = "martian";
     /// The connection's real server has been removed from its service.

@@ -20,10 +20,14 @@ fn short_connections_follow_the_weights() {
         outcome.expect_clean();
         assert_eq!(outcome.by_server, three_to_one(SHORT_CONNECTIONS), "{address}");
     }
-    let statistics = lab.adm("-Ln --stats --exact -t 10.9.0.1:80");
-    let service = statistics.lines().find(|line| line.starts_with("TCP")).expect("the service's line");
-    let connections: usize = service.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a number");
-    assert_eq!(connections, SHORT_CONNECTIONS, "{statistics}");
+    // Counters are published every two seconds.
+    let connections = || {
+        let statistics = lab.adm("-Ln --stats --exact -t 10.9.0.1:80");
+        let service = statistics.lines().find(|line| line.starts_with("TCP"))?;
+        service.split_whitespace().nth(2)?.parse::<usize>().ok()
+    };
+    let counted = wait_for("the counters", || connections().filter(|count| *count > 0));
+    assert_eq!(counted, SHORT_CONNECTIONS);
 }
 
 /// The same with a worker for each of two queues, which share the scheduler.
