@@ -6,7 +6,7 @@
 //!       1  first entry of the overflow chain
 //!   2..16  seven slots of two words: tag of the hash << 16 | coarse deadline, entry
 //! ```
-//! A slot's coarse deadline (quarters of a second, wrapping) never lies after the entry's own. A packet that moves a
+//! A slot's coarse deadline (thirds of a second, wrapping) never lies after the entry's own. A packet that moves a
 //! deadline forward leaves it as it is; the sweep corrects it. So the sweep reads buckets in order and touches an
 //! entry about once in its lifetime instead of once a pass.
 
@@ -26,8 +26,8 @@ const LOCK: usize = 0;
 const OVERFLOW: usize = 1;
 const FIRST_SLOT: usize = 2;
 
-/// Coarse deadlines count in this many ticks.
-const COARSE_TICKS: u32 = TICKS_PER_SECOND / 4;
+/// Coarse deadlines count in this many ticks: a power of two, so that they wrap when the ticks do.
+const COARSE_TICKS: u32 = 32;
 /// A coarse deadline lies at most so far ahead (two hours): a bound that stays comparable in 16 wrapping bits.
 const COARSE_AHEAD_TICKS: u32 = 2 * 60 * 60 * TICKS_PER_SECOND;
 
@@ -35,6 +35,10 @@ const COARSE_AHEAD_TICKS: u32 = 2 * 60 * 60 * TICKS_PER_SECOND;
 const NEW_TIMEOUT_S: u32 = 3;
 /// What an expired entry that still controls others goes on with, seconds (`ip_vs_conn_expire`).
 const CONTROLLING_TIMEOUT_S: u32 = 60;
+
+/// Entries of a bucket beyond its slots; one more is refused as if the table were full. With keyed hashes and half
+/// the slots in use, chance does not come near it.
+pub const OVERFLOW_MAX: usize = 64;
 
 /// Connections for which a bucket is meant; the average bucket is a little over half full.
 const CONNECTIONS_PER_BUCKET: u32 = 4;
@@ -253,6 +257,11 @@ impl Table {
             self.counters.full.fetch_add(1, Ordering::Relaxed);
             return Inserted::Full;
         };
+        if self.is_chained_out(bucket.line) {
+            self.free(entry.id());
+            self.counters.full.fetch_add(1, Ordering::Relaxed);
+            return Inserted::Full;
+        }
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
         entry.set_key(new.key.client, new.key.other);
         entry.set_destination_endpoint(new.destination);
@@ -417,6 +426,13 @@ impl Table {
         None
     }
 
+    /// True when a bucket takes no more entries, so that its holder's walk has an end: a client can send any number
+    /// of datagrams from port 0, and each makes an entry in the same bucket.
+    fn is_chained_out(&self, bucket: &Line<16>) -> bool {
+        let has_slot = (0..SLOTS).any(|slot| slot_id(bucket, slot).is_none());
+        !has_slot && self.overflow(bucket).take(OVERFLOW_MAX).count() == OVERFLOW_MAX
+    }
+
     /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
     pub(super) fn remove(&self, bucket: &Line<16>, place: Place) {
         match place.slot {
@@ -433,11 +449,15 @@ impl Table {
             destination.unbind(flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
         }
         self.release_controller(entry.controller());
-        match place.id.family() {
-            Family::V4 => self.v4.free(place.id),
-            Family::V6 => self.v6.free(place.id),
-        }
+        self.free(place.id);
         self.counters.removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn free(&self, id: EntryId) {
+        match id.family() {
+            Family::V4 => self.v4.free(id),
+            Family::V6 => self.v6.free(id),
+        }
     }
 
     fn unchain(&self, bucket: &Line<16>, id: EntryId) {

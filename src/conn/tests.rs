@@ -100,6 +100,20 @@ fn a_client_port_of_zero_finds_nothing() {
     assert_eq!(table.used().0, 2);
 }
 
+/// So many of them that a bucket would become a list: there is an end, and others' connections go on.
+#[test]
+fn a_bucket_has_an_end() {
+    let table = table(4096);
+    let client = endpoint("10.1.0.1", 0);
+    let hash = table.hash(Some(Protocol::Tcp), client);
+    let inserted = (0..1000).filter(|_| matches!(table.insert(hash, &new(client), Instant::START), Inserted::New(_)));
+    assert_eq!(inserted.count(), 7 + table::OVERFLOW_MAX);
+    assert_eq!(table.used().0 as usize, 7 + table::OVERFLOW_MAX, "refused entries are given back");
+    insert(&table, endpoint("10.1.0.2", 1025), Instant::START);
+    table.sweep_all(Instant::from_seconds(3));
+    assert_eq!(table.used().0, 0);
+}
+
 #[test]
 fn an_entry_past_its_deadline_is_absent_and_counts_no_more() {
     let table = table(64);

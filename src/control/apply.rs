@@ -113,19 +113,20 @@ impl Control {
             return Err(Refusal::Exists);
         }
         let service = self.services[index].id;
+        let masquerades = rule.method == Method::Masquerading;
         let entry = match self.trash.take(key, rule.endpoint) {
             Some(trashed) => {
                 let mut tally = trashed.server.tally;
                 if trashed.service != service {
                     tally.zero();
                 }
-                ServerEntry { rule, id: trashed.server.id, tally }
+                ServerEntry { rule, id: trashed.server.id, masqueraded: trashed.server.masqueraded || masquerades, tally }
             }
             None => {
                 self.check_address(rule.endpoint)?;
                 let id = self.new_destination().ok_or(Refusal::NoMemory)?;
                 self.shared.destinations.make(id).assign(service, rule.endpoint);
-                ServerEntry { rule, id, tally: Tally::starting_at(raw_counts(&self.shared, id)) }
+                ServerEntry { rule, id, masqueraded: masquerades, tally: Tally::starting_at(raw_counts(&self.shared, id)) }
             }
         };
         let destination = self.shared.destinations.get(entry.id);
@@ -149,6 +150,7 @@ impl Control {
             destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
             scheduling.edit(&self.shared.destinations, server.id);
         }
+        server.masqueraded |= rule.method == Method::Masquerading;
         server.rule = rule;
         self.configured();
         Ok(Response::Done)

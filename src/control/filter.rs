@@ -1,6 +1,7 @@
 //! What the XDP program must redirect, derived from the configuration.
 
 use crate::base::Endpoint;
+use crate::command::Request;
 use crate::command::request::ServerRule;
 use crate::control::{Action, Control};
 use crate::service::filter::Filter;
@@ -13,18 +14,37 @@ impl Control {
         for service in &self.services {
             add_service(&mut filter, &service.rule.key);
             for server in &service.servers {
-                add_server(&mut filter, &service.rule.key, &server.rule);
+                add_server(&mut filter, &service.rule.key, &server.rule, server.masqueraded);
             }
         }
         // Connections outlive the rules that made them.
         for item in &self.trash.items {
             add_service(&mut filter, &item.service_key);
-            add_server(&mut filter, &item.service_key, &item.server.rule);
+            add_server(&mut filter, &item.service_key, &item.server.rule, item.server.masqueraded);
         }
         if filter != self.filter {
             self.filter = filter.clone();
             self.actions.push_back(Action::SetFilter(filter));
         }
+    }
+
+    /// The filter that a request needs in place before it is executed: a server must not get its first connection
+    /// while its answers still pass the director by. `None` when the filter in place will do.
+    pub fn filter_ahead(&self, request: &Request) -> Option<Filter> {
+        let (Request::AddServer { service, server } | Request::EditServer { service, server }) = request else {
+            return None;
+        };
+        if server.method != Method::Masquerading || self.service(service).is_none() {
+            return None;
+        }
+        let mut filter = self.filter.clone();
+        add_server(&mut filter, service, server, true);
+        (filter != self.filter).then_some(filter)
+    }
+
+    /// The filter that should be in place.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     fn locals(&self) -> std::collections::BTreeSet<crate::base::Address> {
@@ -42,10 +62,10 @@ fn add_service(filter: &mut Filter, key: &ServiceKey) {
     filter.server_addresses.insert(endpoint.address);
 }
 
-fn add_server(filter: &mut Filter, key: &ServiceKey, server: &ServerRule) {
+fn add_server(filter: &mut Filter, key: &ServiceKey, server: &ServerRule, masqueraded: bool) {
     let ServiceKey::Address { protocol, endpoint } = *key else { return };
     filter.server_addresses.insert(server.endpoint.address);
-    if server.method == Method::Masquerading {
+    if masqueraded {
         let port = if server.endpoint.port == 0 { endpoint.port } else { server.endpoint.port };
         filter.servers.insert((protocol.number(), Endpoint::new(server.endpoint.address, port)));
     }

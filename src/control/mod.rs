@@ -65,6 +65,8 @@ struct ServiceEntry {
 struct ServerEntry {
     rule: ServerRule,
     id: DestinationId,
+    /// It masquerades, or did: connections keep the method that they began with.
+    masqueraded: bool,
     tally: Tally,
 }
 

@@ -92,6 +92,10 @@ impl Forwarder {
     /// goes, here and below.
     #[inline(always)]
     pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
+        if packet.source.port == 0 {
+            // Such a packet finds no connection, not even its own (`ip_vs_conn_in_get`).
+            return self.open(packet, hash, now, target);
+        }
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
             return self.open(packet, hash, now, target);

@@ -10,6 +10,7 @@ use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
 use crate::host::xdp::Xdp;
+use crate::service::Filter;
 
 /// Control, its clock, and the XDP program that it steers.
 pub struct State {
@@ -20,12 +21,14 @@ pub struct State {
     wanted: Vec<NeighbourRequest>,
     /// Interfaces and workers, one line each.
     description: Vec<String>,
+    /// The last filter could not be put in place.
+    owes_filter: bool,
 }
 
 impl State {
     /// Control over a loaded program.
     pub fn new(control: Control, clock: Clock, xdp: Xdp) -> Self {
-        let mut state = Self { control, clock, xdp, wanted: Vec::new(), description: Vec::new() };
+        let mut state = Self { control, clock, xdp, wanted: Vec::new(), description: Vec::new(), owes_filter: false };
         state.drain();
         state
     }
@@ -40,7 +43,15 @@ impl State {
     /// # Errors
     /// The refusal that the kernel would give.
     pub fn execute(&mut self, request: Request) -> Reply {
+        let ahead = self.control.filter_ahead(&request);
+        if let Some(filter) = &ahead {
+            self.put_filter(filter);
+        }
         let reply = self.control.execute(self.clock.now(), request);
+        if ahead.is_some() && reply.is_err() {
+            let filter = self.control.filter().clone();
+            self.put_filter(&filter);
+        }
         self.drain();
         reply
     }
@@ -80,6 +91,10 @@ impl State {
     /// Does what is due.
     pub fn handle_timeout(&mut self) {
         self.control.handle_timeout(self.clock.now());
+        if self.owes_filter {
+            let filter = self.control.filter().clone();
+            self.put_filter(&filter);
+        }
         self.drain();
     }
 
@@ -106,14 +121,19 @@ impl State {
         self.control.change()
     }
 
+    /// Puts a filter in place; what the kernel refuses now is tried again with every timeout.
+    fn put_filter(&mut self, filter: &Filter) {
+        self.owes_filter = false;
+        if let Err(error) = self.xdp.set_filter(filter) {
+            tracing::error!("packets are not all steered as configured: {error}");
+            self.owes_filter = true;
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(action) = self.control.poll_action() {
             match action {
-                Action::SetFilter(filter) => {
-                    if let Err(error) = self.xdp.set_filter(&filter) {
-                        tracing::error!("{error}");
-                    }
-                }
+                Action::SetFilter(filter) => self.put_filter(&filter),
                 Action::ResolveNeighbour(request) => self.wanted.push(request),
                 Action::Log(text) => tracing::info!("{text}"),
             }

@@ -25,10 +25,10 @@ use crate::base::{Address, Endpoint, MacAddress};
 use crate::service::Filter;
 
 /// Entries of the maps `services` and `servers` each.
-pub const ENDPOINTS_MAX: usize = 65536;
+pub const ENDPOINTS_MAX: usize = 1 << 19;
 
 /// Entries of each map of addresses.
-pub const ADDRESSES_MAX: usize = 65536;
+pub const ADDRESSES_MAX: usize = 1 << 19;
 
 /// Sockets of all interfaces together.
 pub const SOCKETS_MAX: u32 = 4096;

@@ -243,8 +243,9 @@ impl Destination {
         } else {
             (&self.scheduled.inactive, &self.scheduled.active)
         };
-        up.fetch_add(1, Relaxed);
+        // Down first: whoever sums both meanwhile must not see one connection too many (see `bind`).
         down.fetch_sub(1, Relaxed);
+        up.fetch_add(1, Relaxed);
     }
 }
 
