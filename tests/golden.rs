@@ -8,6 +8,7 @@ use std::process::Command;
 /// Unpacks a family and runs the judge over it; gives each case's result.
 fn judge(family: &str) -> Option<BTreeMap<String, (String, String)>> {
     if Command::new("python3").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "the recorded cases need python3");
         println!("skipped: golden cases need python3");
         return None;
     }
@@ -62,7 +63,7 @@ fn hold(family: &str) {
             ("failed", false) => faults.push(format!("{name} fails: {why}")),
             ("passed", true) => faults.push(format!("{name} passes: take it out of tests/golden/pending")),
             ("passed", false) | ("failed", true) => {}
-            (_, _) => println!("skipped: {name}: {why}"),
+            (other, _) => faults.push(format!("{name} is {other}: {why}")),
         }
     }
     for name in pending.keys().filter(|name| !results.contains_key(*name)) {

@@ -99,7 +99,9 @@ impl Control {
 
     fn unlink_service(&mut self, index: usize) {
         let service = self.services.remove(index);
-        for server in service.servers {
+        for mut server in service.servers {
+            let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));
+            self.total.collect(&growth);
             self.shared.destinations.get(server.id).set_available(service.id, false);
             service.scheduling.lock().remove(&self.shared.destinations, server.id);
             self.trash.put(service.rule.key, service.id, server);
@@ -120,13 +122,23 @@ impl Control {
                 if trashed.service != service {
                     tally.zero();
                 }
-                ServerEntry { rule, id: trashed.server.id, masqueraded: trashed.server.masqueraded || masquerades, tally }
+                ServerEntry {
+                    rule,
+                    id: trashed.server.id,
+                    masqueraded: trashed.server.masqueraded || masquerades,
+                    tally,
+                }
             }
             None => {
                 self.check_address(rule.endpoint)?;
                 let id = self.new_destination().ok_or(Refusal::NoMemory)?;
                 self.shared.destinations.make(id).assign(service, rule.endpoint);
-                ServerEntry { rule, id, masqueraded: masquerades, tally: Tally::starting_at(raw_counts(&self.shared, id)) }
+                ServerEntry {
+                    rule,
+                    id,
+                    masqueraded: masquerades,
+                    tally: Tally::starting_at(raw_counts(&self.shared, id)),
+                }
             }
         };
         let destination = self.shared.destinations.get(entry.id);
@@ -160,7 +172,10 @@ impl Control {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         let position = self.server(index, endpoint).ok_or(Refusal::NotFound)?;
         let service = &mut self.services[index];
-        let server = service.servers.remove(position);
+        let mut server = service.servers.remove(position);
+        let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));
+        service.tally.collect(&growth);
+        self.total.collect(&growth);
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
         self.trash.put(*key, service.id, server);

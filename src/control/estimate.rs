@@ -13,7 +13,7 @@ const COUNTERS: usize = 5;
 /// Scale of each rate, bits: small numbers carry more.
 const SCALES: [u32; COUNTERS] = [10, 10, 10, 5, 5];
 
-type Counts = [u64; COUNTERS];
+pub(super) type Counts = [u64; COUNTERS];
 
 /// The published counters of a destination, a service or the whole.
 #[derive(Clone, Copy, Default, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Tally {
     /// What the workers' counters said when they were last read (destinations only).
     raw: Counts,
     published: Counts,
+    /// What servers counted that have left since the last tick.
+    pending: Counts,
     zero: Counts,
     last: Counts,
     average: Counts,
@@ -32,10 +34,29 @@ impl Tally {
         Self { raw, ..Self::default() }
     }
 
-    /// Takes the workers' counters over; returns by how much they grew.
-    fn publish(&mut self, raw: Counts) -> Counts {
+    /// Says that a server leaves; its last counts are published with the next tick.
+    pub(super) fn collect(&mut self, growth: &Counts) {
+        for (pending, growth) in self.pending.iter_mut().zip(growth) {
+            *pending = pending.wrapping_add(*growth);
+        }
+    }
+
+    /// By how much the workers' counters have grown since they were last read; they count as read now.
+    pub(super) fn take_growth(&mut self, raw: Counts) -> Counts {
         let growth = std::array::from_fn(|i| raw[i].wrapping_sub(self.raw[i]));
         self.raw = raw;
+        growth
+    }
+
+    /// Publishes what servers that have left counted.
+    fn publish_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.add(&pending);
+    }
+
+    /// Takes the workers' counters over; returns by how much they grew.
+    fn publish(&mut self, raw: Counts) -> Counts {
+        let growth = self.take_growth(raw);
         self.add(&growth);
         growth
     }
@@ -119,8 +140,10 @@ impl Control {
                 self.total.add(&growth);
                 server.tally.estimate();
             }
+            service.tally.publish_pending();
             service.tally.estimate();
         }
+        self.total.publish_pending();
         self.total.estimate();
     }
 }

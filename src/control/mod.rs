@@ -45,8 +45,10 @@ pub const SERVICES_MAX: usize = 1 << 16;
 pub enum Action {
     /// Put these matches into the XDP program's maps before the answer to the request goes out.
     SetFilter(Filter),
-    /// Have the kernel find the link address of a neighbour and keep it.
+    /// Have the kernel find the link address of a neighbour.
     ResolveNeighbour(NeighbourRequest),
+    /// Have the kernel find the link address of a neighbour and keep it resolved.
+    KeepNeighbour(NeighbourRequest),
     /// Write a line to the log.
     Log(String),
 }

@@ -30,7 +30,7 @@ impl Control {
         }
         for request in wanted {
             if self.asked.insert(request) {
-                self.actions.push_back(Action::ResolveNeighbour(request));
+                self.actions.push_back(Action::KeepNeighbour(request));
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::base::Instant;
 use crate::command::program::Output;
 use crate::control::Control;
 use crate::forward::{DropReason, Shared};
+use crate::service::sysctl;
 
 /// The director's state, for people and programs.
 #[derive(Serialize, Debug)]
@@ -147,7 +148,7 @@ pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: In
         ["sysctl", "-a"] => {
             Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect()))
         }
-        ["sysctl", rest @ ..] if !rest.is_empty() => Ok(sysctl(rest, shared)),
+        ["sysctl", rest @ ..] if !rest.is_empty() => Ok(set_or_show(rest, shared)),
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }
 }
@@ -156,7 +157,7 @@ fn done(stdout: String) -> Output {
     Output { exit: 0, stdout, stderr: String::new() }
 }
 
-fn sysctl(words: &[&str], shared: &Shared) -> Output {
+fn set_or_show(words: &[&str], shared: &Shared) -> Output {
     let mut output = done(String::new());
     for word in words {
         let (name, value) = match word.split_once('=') {
@@ -164,7 +165,12 @@ fn sysctl(words: &[&str], shared: &Shared) -> Output {
             None => (*word, None),
         };
         let result = match value {
-            Some(value) => shared.sysctls.write(name, value).and_then(|_| shared.sysctls.read(name)),
+            Some(value) => shared.sysctls.write(name, value).and_then(|knob| {
+                if !sysctl::has_effect(knob) {
+                    output.stderr.push_str(&format!("lvx: {}: set, and without effect yet\n", full_name(name)));
+                }
+                shared.sysctls.read(name)
+            }),
             None => shared.sysctls.read(name),
         };
         let full = full_name(name);
@@ -180,7 +186,6 @@ fn sysctl(words: &[&str], shared: &Shared) -> Output {
 }
 
 fn full_name(name: &str) -> String {
-    use crate::service::sysctl::PREFIX;
     let dotted = name.replace('/', ".");
-    if dotted.starts_with(PREFIX) { dotted } else { format!("{PREFIX}{dotted}") }
+    if dotted.starts_with(sysctl::PREFIX) { dotted } else { format!("{}{dotted}", sysctl::PREFIX) }
 }

@@ -180,6 +180,36 @@ fn the_filter_follows_the_rules_and_outlives_them() {
     assert!(control.filter.servers.is_empty());
 }
 
+/// Connections keep the method that they began with, so answers must be steered after the rule has another one.
+#[test]
+fn a_server_that_masqueraded_once_stays_in_the_filter() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    let ahead = control.filter_ahead(&Request::AddServer { service: key(), server: server(1) }).unwrap();
+    assert!(ahead.servers.contains(&(6, server(1).endpoint)), "before its first connection");
+    add_server(&mut control, server(1)).unwrap();
+    let direct = ServerRule { method: Method::DirectRouting, ..server(1) };
+    execute(&mut control, Request::EditServer { service: key(), server: direct }).unwrap();
+    assert!(control.filter.servers.contains(&(6, server(1).endpoint)));
+    execute(&mut control, Request::DeleteServer { service: key(), server: server(1).endpoint }).unwrap();
+    add_server(&mut control, direct).unwrap();
+    assert!(control.filter.servers.contains(&(6, server(1).endpoint)));
+}
+
+/// What a server counted since the last tick is its service's even when it leaves before the next.
+#[test]
+fn counts_of_a_server_that_leaves_are_kept() {
+    let mut control = control();
+    execute(&mut control, Request::AddService(service("rr"))).unwrap();
+    add_server(&mut control, server(1)).unwrap();
+    let id = control.services[0].servers[0].id;
+    control.shared.workers[0].counters.destination(id).in_packets.add(5);
+    execute(&mut control, Request::DeleteServer { service: key(), server: server(1).endpoint }).unwrap();
+    control.handle_timeout(Instant::from_seconds(2));
+    assert_eq!(control.services[0].tally.stats().in_packets, 5);
+    assert_eq!(control.total.stats().in_packets, 5);
+}
+
 #[test]
 fn a_table_of_services_has_an_end() {
     let mut control = control();

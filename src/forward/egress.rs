@@ -1,6 +1,6 @@
 //! The last stage: the packet changed as its method asks, a link header in front, out by an interface.
 
-use crate::base::{Address, Endpoint, Family, Frame, InterfaceId};
+use crate::base::{Address, Duration, Endpoint, Family, Frame, Instant, InterfaceId};
 use crate::forward::decide::{Answer, Target};
 use crate::forward::nat::{self, Side};
 use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
@@ -12,6 +12,11 @@ use crate::port::Port;
 use crate::route::{Hop, Route};
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Tunnel};
+
+/// Different neighbours that a worker asks for within [`ASKED_PERIOD`]; more are counted as lost and ask again.
+const ASKED_MAX: usize = 32;
+/// How long a worker does not repeat a request.
+const ASKED_PERIOD: Duration = Duration::from_millis(10);
 
 /// A next hop with its link addresses.
 #[derive(Clone, Copy, Debug)]
@@ -354,6 +359,29 @@ impl Forwarder {
         }
     }
 
+    /// Asks control for a link address, once a while for each: a dead server must not keep others from asking.
+    #[cold]
+    fn ask_for(&self, request: NeighbourRequest) {
+        let mut asked = self.asked.borrow_mut();
+        if asked.contains(&request) {
+            return;
+        }
+        if asked.len() == ASKED_MAX || self.shared.neighbour_requests.push(request).is_err() {
+            self.counters().requests_lost.add(1);
+            return;
+        }
+        asked.push(request);
+    }
+
+    /// Forgets what was asked for, so that it may be asked for again.
+    #[inline]
+    pub(super) fn forget_asked(&mut self, now: Instant) {
+        if now - self.asked_since >= ASKED_PERIOD {
+            self.asked_since = now;
+            self.asked.get_mut().clear();
+        }
+    }
+
     /// Link addresses of a hop; asks control for the neighbour when it is unknown.
     #[inline]
     pub(super) fn resolve(&self, hop: Hop, destination: Address) -> Result<NextHop, DropReason> {
@@ -362,9 +390,7 @@ impl Forwarder {
         let link = routes.link(interface).filter(|link| link.up).ok_or(DropReason::NoRoute)?;
         let address = hop.gateway.unwrap_or(destination);
         let Some(neighbour) = routes.neighbour(interface, address) else {
-            if self.shared.neighbour_requests.push(NeighbourRequest { interface, address }).is_err() {
-                self.counters().requests_lost.add(1);
-            }
+            self.ask_for(NeighbourRequest { interface, address });
             return Err(DropReason::NoNeighbour);
         };
         let mut addresses = [0; 12];

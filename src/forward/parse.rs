@@ -89,16 +89,17 @@ pub enum Parsed {
     Transport,
     /// An ICMP error that may be about a balanced packet; its message begins at the packet's transport offset.
     IcmpError,
-    /// A fragment: no ports, or not all octets.
-    Fragment,
+    /// A packet's first fragment, whose ports are known. Later ones are [`Parsed::Other`]: without the first, nobody
+    /// makes a packet of them.
+    FirstFragment,
     /// Not ours to judge: another EtherType, another protocol, ICMP queries, addressed to another station.
     Other,
     /// Ends here.
     Bad(DropReason),
 }
 
-/// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`] or
-/// [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
+/// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`],
+/// [`Parsed::FirstFragment`] or [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
 /// another station is the kernel's to ignore.
 #[inline(always)]
 pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
@@ -113,6 +114,10 @@ pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
         _ => Parsed::Other,
     }
 }
+
+/// Offset of an IPv4 fragment, and that more follow.
+const OFFSET_V4: u16 = 0x1fff;
+const MORE_V4: u16 = 0x2000;
 
 /// First octet of an IPv4 header without options.
 const PLAIN_V4: u8 = 0x45;
@@ -135,8 +140,8 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
         return Parsed::Bad(DropReason::HeaderChecksum);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    if fragment & 0x3fff != 0 {
-        return Parsed::Fragment;
+    if fragment & OFFSET_V4 != 0 {
+        return Parsed::Other;
     }
     let address =
         |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
@@ -151,7 +156,12 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
         network,
         transport: network + header_octets,
     };
-    parse_transport(frame, ip, packet)
+    match parse_transport(frame, ip, packet) {
+        Parsed::Transport if fragment & MORE_V4 != 0 => Parsed::FirstFragment,
+        // What is missing of an error about a packet may be what it quotes.
+        Parsed::IcmpError if fragment & MORE_V4 != 0 => Parsed::Other,
+        parsed => parsed,
+    }
 }
 
 #[inline(never)]
@@ -171,10 +181,11 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         // They would read as IPv4 (see `Address`).
         return Parsed::Bad(DropReason::Martian);
     }
+    let mut is_fragment = false;
     let (protocol, transport) = match header[6] {
         // By far the most: no extension header.
         TCP | UDP => (header[6], network + 40),
-        first => match walk_extensions(frame, first, network + 40, network + length) {
+        first => match walk_extensions(frame, first, network + 40, network + length, &mut is_fragment) {
             Ok(found) => found,
             Err(parsed) => return parsed,
         },
@@ -190,12 +201,25 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         network,
         transport,
     };
-    parse_transport(frame, ip, packet)
+    match parse_transport(frame, ip, packet) {
+        Parsed::Transport if is_fragment => Parsed::FirstFragment,
+        Parsed::IcmpError if is_fragment => Parsed::Other,
+        parsed => parsed,
+    }
 }
+
+/// Offset of an IPv6 fragment, in octets as it stands in the field.
+const OFFSET_V6: u16 = 0xfff8;
 
 /// The protocol after the extension headers from `at` on, and where it starts.
 #[cold]
-fn walk_extensions(frame: &[u8], first: u8, mut at: usize, end: usize) -> Result<(u8, usize), Parsed> {
+fn walk_extensions(
+    frame: &[u8],
+    first: u8,
+    mut at: usize,
+    end: usize,
+    is_fragment: &mut bool,
+) -> Result<(u8, usize), Parsed> {
     let mut next_header = first;
     for _ in 0..=EXTENSION_HEADERS_MAX {
         let octets = match next_header {
@@ -207,7 +231,17 @@ fn walk_extensions(frame: &[u8], first: u8, mut at: usize, end: usize) -> Result
                 next_header = extension[0];
                 8 + usize::from(extension[1]) * 8
             }
-            44 => return Err(Parsed::Fragment),
+            44 => {
+                let Some(extension) = frame[at..end].first_chunk::<8>() else {
+                    return Err(Parsed::Bad(DropReason::Malformed));
+                };
+                if u16::from_be_bytes([extension[2], extension[3]]) & OFFSET_V6 != 0 {
+                    return Err(Parsed::Other);
+                }
+                *is_fragment = true;
+                next_header = extension[0];
+                8
+            }
             protocol => return Ok((protocol, at)),
         };
         at += octets;

@@ -1,17 +1,19 @@
 //! The stages over a batch, in order.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
 use crate::base::{Address, Frame, Instant};
+use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
-use crate::forward::shared::{Shared, WorkerSlot};
+use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
@@ -35,6 +37,9 @@ pub struct Forwarder {
     pub(super) paths: Vec<CachedPath>,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
+    /// Neighbours asked for since `asked_since`.
+    pub(super) asked: RefCell<Vec<NeighbourRequest>>,
+    pub(super) asked_since: Instant,
     pub(super) answers: AnswerLimit,
     /// A packet being quoted or cut.
     pub(super) scratch: Vec<u8>,
@@ -94,6 +99,8 @@ impl Forwarder {
             paths: Vec::new(),
             locals: [None; LOCALS],
             identification: 0,
+            asked: RefCell::default(),
+            asked_since: Instant::START,
             answers: AnswerLimit::default(),
             scratch: Vec::with_capacity(SCRATCH_OCTETS),
             verdicts: Vec::with_capacity(BATCH_FRAMES),
@@ -122,7 +129,7 @@ impl Forwarder {
         }
         let slots = &mut taken[..batch.len()];
 
-        self.parse(port, batch, slots);
+        self.parse(port, batch, slots, now);
         self.prefetch_entries(slots);
         self.decide(slots, now);
         self.carry_out_all(port, batch, slots, now);
@@ -136,7 +143,7 @@ impl Forwarder {
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot]) {
+    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         self.hops.clear();
         self.errors.clear();
         for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
@@ -147,7 +154,7 @@ impl Forwarder {
             match parse::parse(port.bytes(frame), station, &mut slot.packet) {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
-                Parsed::Fragment => slot.settle(Verdict::Drop(DropReason::Fragment)),
+                Parsed::FirstFragment => self.classify_fragment(slot, now),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
             }
@@ -168,6 +175,29 @@ impl Forwarder {
         };
         slot.hash = self.shared.connections.hash(Some(slot.packet.protocol), client);
         self.shared.connections.prefetch_bucket(slot.hash);
+    }
+
+    /// Reassembly is to come. Until then the first fragment of what would be balanced ends here, so that the host does
+    /// not answer in the real server's stead; all others are the host's.
+    #[cold]
+    fn classify_fragment(&mut self, slot: &mut Slot, now: Instant) {
+        let packet = slot.packet;
+        self.classify(slot);
+        let key = |client, other| Key { protocol: Some(packet.protocol), client, other };
+        let connections = &self.shared.connections;
+        let is_balanced = match slot.way {
+            Way::Inbound => {
+                let (address, port) = (packet.destination.address, packet.destination.port);
+                let known = key(packet.source, packet.destination);
+                self.services.value().find(0, packet.protocol, address, port).is_some()
+                    || connections.find_inbound(slot.hash, &known, now).is_some()
+            }
+            Way::Outbound(_) => {
+                connections.find_outbound(slot.hash, &key(packet.destination, packet.source), now).is_some()
+            }
+            Way::Related(_) | Way::Neither => false,
+        };
+        slot.settle(if is_balanced { Verdict::Drop(DropReason::Fragment) } else { Verdict::Pass });
     }
 
     /// An ICMP error that quotes a packet a connection could have sent waits for its turn; any other is the host's.
@@ -248,6 +278,7 @@ impl Forwarder {
     /// Stage 4: rewrite and send.
     fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
         self.answers.refill(now);
+        self.forget_asked(now);
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {

@@ -346,6 +346,16 @@ impl Netlink {
         Ok(())
     }
 
+    /// Asks the kernel to resolve a neighbour now; it is forgotten like any other when it is not used.
+    pub async fn ask_neighbour(&mut self, ifindex: u32, address: Address) -> Result<(), NetlinkError> {
+        let key = (ifindex, address);
+        let known = self.neighbours.get(&key).copied().unwrap_or_default();
+        if known.fixed || self.kept.contains_key(&key) {
+            return Ok(());
+        }
+        self.use_neighbour(key, false).await
+    }
+
     /// Asks again for those kept neighbours that the kernel does not manage by itself; call every few seconds.
     /// Returns the first error, after asking for all.
     pub async fn refresh_neighbours(&mut self) -> Result<(), NetlinkError> {

@@ -158,6 +158,11 @@ impl PassThread {
     pub fn counters(&self) -> &PassCounters {
         &self.counters
     }
+
+    /// The same, for another thread.
+    pub fn counters_shared(&self) -> Arc<PassCounters> {
+        Arc::clone(&self.counters)
+    }
 }
 
 impl Drop for PassThread {

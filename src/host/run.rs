@@ -1,6 +1,7 @@
 //! lvxd from start to end: interfaces, program, ports, workers, then the control thread's loop.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::{Duration, InterfaceId, MacAddress, Rng};
+use crate::base::{Address, Duration, InterfaceId, MacAddress, Rng};
 use crate::command::names::NoNames;
 use crate::command::program;
 use crate::conn::TableConfig;
@@ -20,7 +21,7 @@ use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
 use crate::host::options::{ExitStatus, Options, StartError};
 use crate::host::pass::{Injector, PassInterface, PassThread};
 use crate::host::socket::ControlSocket;
-use crate::host::state::State;
+use crate::host::state::{State, Wish};
 use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
@@ -87,6 +88,9 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         set_sysctls(&shared.sysctls, &options.sysctls)?;
+        for (name, _) in shared.sysctls.without_effect() {
+            tracing::warn!("{name} is set and has no effect yet");
+        }
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
         if let Some(path) = &options.rules {
@@ -97,10 +101,16 @@ pub fn run(options: Options) -> Result<(), StartError> {
         for line in &description {
             tracing::info!("{line}");
         }
+        for (interface, attachment) in interfaces.iter().zip(&attachments) {
+            if attachment.multi_buffer {
+                tracing::warn!("interface {}: frames above 3.5 kB for services are dropped", interface.name);
+            }
+        }
         if attachments.iter().any(|attachment| !attachment.native) {
             tracing::warn!("skb mode is slow, and TCP from a veth peer crawls in it");
         }
         state.set_description(description);
+        state.watch(ports.iter().map(XskPort::monitor).collect(), pass.counters_shared());
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
         let state = Rc::new(RefCell::new(state));
@@ -134,12 +144,12 @@ async fn control_loop(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     loop {
         let timeout = state.borrow().next_timeout();
-        let quiet = if network.is_dirty() { ROUTES_QUIET } else { Duration::MAX };
+        let publish_at = network.publish_at();
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             event = network.netlink.next() => network.take(event)?,
-            () = tokio::time::sleep(quiet), if network.is_dirty() => {
+            () = tokio::time::sleep_until(publish_at.unwrap_or_else(tokio::time::Instant::now)), if publish_at.is_some() => {
                 shared.routes.publish(network.snapshot());
                 state.borrow_mut().routes_changed();
             }
@@ -167,14 +177,17 @@ struct Network {
     database: Database,
     served: Vec<String>,
     is_complete: bool,
-    is_dirty: bool,
+    /// When the changes since the last snapshot are due: a while after the first of them, whatever comes after it.
+    due: Option<tokio::time::Instant>,
+    /// Link addresses as last heard: the kernel tells of each probe, and most change nothing.
+    heard: HashMap<(u32, Address), Option<MacAddress>>,
 }
 
 impl Network {
     fn open(served: &[String]) -> Result<Self, StartError> {
         let netlink = Netlink::open().map_err(|error| StartError::new(ExitStatus::Other, error.to_string()))?;
         let database = Database::new(served);
-        Ok(Self { netlink, database, served: served.to_vec(), is_complete: false, is_dirty: false })
+        Ok(Self { netlink, database, served: served.to_vec(), is_complete: false, due: None, heard: HashMap::new() })
     }
 
     async fn first_snapshot(&mut self) -> Result<(), StartError> {
@@ -182,19 +195,31 @@ impl Network {
             let event = self.netlink.next().await;
             self.take(event)?;
         }
-        self.is_dirty = false;
+        self.due = None;
         Ok(())
     }
 
     fn take(&mut self, event: Result<NetlinkEvent, NetlinkError>) -> Result<(), StartError> {
         match event {
             Ok(event) => {
-                match event {
-                    NetlinkEvent::Reset => self.is_complete = false,
+                match &event {
+                    NetlinkEvent::Reset => {
+                        self.is_complete = false;
+                        self.heard.clear();
+                    }
                     NetlinkEvent::Complete => self.is_complete = true,
+                    NetlinkEvent::Neighbour { info, .. } => {
+                        let before = self.heard.insert((info.ifindex, info.address), info.mac);
+                        if before == Some(info.mac) {
+                            return Ok(());
+                        }
+                    }
+                    NetlinkEvent::NeighbourGone { ifindex, address } => {
+                        self.heard.remove(&(*ifindex, *address));
+                    }
                     _ => {}
                 }
-                self.is_dirty = true;
+                self.due.get_or_insert_with(|| tokio::time::Instant::now() + ROUTES_QUIET);
                 if !event.apply(&mut self.database, &self.served) {
                     tracing::warn!("a route was left out: the table of routes is full");
                 }
@@ -208,21 +233,30 @@ impl Network {
         }
     }
 
-    /// True when workers should get a new snapshot; never in the middle of a dump.
-    fn is_dirty(&self) -> bool {
-        self.is_dirty && self.is_complete
+    /// When workers should get a new snapshot; never in the middle of a dump.
+    fn publish_at(&self) -> Option<tokio::time::Instant> {
+        self.due.filter(|_| self.is_complete)
     }
 
     fn snapshot(&mut self) -> Routes {
-        self.is_dirty = false;
+        self.due = None;
         self.database.snapshot()
     }
 
-    async fn resolve(&mut self, wanted: &[crate::forward::NeighbourRequest]) {
-        for request in wanted {
+    async fn resolve(&mut self, wishes: &[Wish]) {
+        for wish in wishes {
+            let (request, keep) = match wish {
+                Wish::Once(request) => (request, false),
+                Wish::Keep(request) => (request, true),
+            };
             let name = self.served.get(usize::from(request.interface.0));
             let Some(ifindex) = name.and_then(|name| self.database.ifindex(name)) else { continue };
-            if let Err(error) = self.netlink.keep_neighbour(ifindex, request.address).await {
+            let result = if keep {
+                self.netlink.keep_neighbour(ifindex, request.address).await
+            } else {
+                self.netlink.ask_neighbour(ifindex, request.address).await
+            };
+            if let Err(error) = result {
                 tracing::warn!("neighbour {}: {error}", request.address);
             }
         }

@@ -1,6 +1,7 @@
 //! Control with its clock and its ways out: what the tasks of the control thread share.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::Instant;
 use crate::command::program::Output;
@@ -9,8 +10,19 @@ use crate::command::{Reply, Request};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
+use crate::host::pass::PassCounters;
 use crate::host::xdp::Xdp;
+use crate::port::xsk::{XskCounters, XskMonitor};
 use crate::service::Filter;
+
+/// A neighbour that the kernel is to be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// A worker met a packet for it.
+    Once(NeighbourRequest),
+    /// The configuration needs it for good.
+    Keep(NeighbourRequest),
+}
 
 /// Control, its clock, and the XDP program that it steers.
 pub struct State {
@@ -18,7 +30,9 @@ pub struct State {
     clock: Clock,
     xdp: Xdp,
     /// Neighbours that the kernel is to be asked for.
-    wanted: Vec<NeighbourRequest>,
+    wanted: Vec<Wish>,
+    ports: Vec<XskMonitor>,
+    passed: Option<Arc<PassCounters>>,
     /// Interfaces and workers, one line each.
     description: Vec<String>,
     /// The last filter could not be put in place.
@@ -28,7 +42,16 @@ pub struct State {
 impl State {
     /// Control over a loaded program.
     pub fn new(control: Control, clock: Clock, xdp: Xdp) -> Self {
-        let mut state = Self { control, clock, xdp, wanted: Vec::new(), description: Vec::new(), owes_filter: false };
+        let mut state = Self {
+            control,
+            clock,
+            xdp,
+            wanted: Vec::new(),
+            ports: Vec::new(),
+            passed: None,
+            description: Vec::new(),
+            owes_filter: false,
+        };
         state.drain();
         state
     }
@@ -36,6 +59,37 @@ impl State {
     /// Sets what `lvx status` says of interfaces and workers.
     pub fn set_description(&mut self, lines: Vec<String>) {
         self.description = lines;
+    }
+
+    /// Sets whose counters `lvx status` adds: what the ports and the way back to the kernel lose.
+    pub fn watch(&mut self, ports: Vec<XskMonitor>, passed: Arc<PassCounters>) {
+        self.ports = ports;
+        self.passed = Some(passed);
+    }
+
+    /// What was lost below the workers, one line a cause that occurred.
+    fn losses(&self) -> String {
+        let mut text = String::new();
+        let mut line = |count: u64, what: &str| {
+            if count > 0 {
+                text.push_str(&format!("lost         {count} {what}\n"));
+            }
+        };
+        let sum = |read: fn(&XskCounters) -> u64| self.ports.iter().map(|port| read(port.counters())).sum();
+        line(sum(|c| c.transmit_full.load()), "frames: a transmit ring was full");
+        line(sum(|c| c.no_queue.load()), "frames: the worker has no queue of that interface");
+        line(sum(|c| c.no_chunk.load()), "answers or fragments: no chunk was free");
+        line(sum(|c| c.oversized.load()), "frames longer than a chunk");
+        line(sum(|c| c.pass_overflow.load()), "frames for the kernel: their queue was full");
+        if let Some(passed) = &self.passed {
+            line(passed.refused.load(Relaxed), "frames for the kernel: it refused them");
+            line(passed.length.load(Relaxed), "frames for the kernel: longer than it takes back");
+        }
+        let kernel = self.ports.iter().flat_map(XskMonitor::sockets).map(|(_, kernel)| kernel);
+        let (dropped, full) = kernel.fold((0, 0), |(dropped, full), k| (dropped + k.rx_dropped, full + k.rx_ring_full));
+        line(dropped, "frames dropped by the kernel before a worker saw them");
+        line(full, "frames dropped by the kernel because a receive ring was full");
+        text
     }
 
     /// Executes a request and what follows from it outside.
@@ -68,6 +122,7 @@ impl State {
         for line in &self.description {
             output.stdout.push_str(&format!("{line}\n"));
         }
+        output.stdout.push_str(&self.losses());
         if let Ok(counters) = self.xdp.counters() {
             output.stdout.push_str(&format!(
                 "xdp          {} frames redirected, {} passed, {} without a socket, {} given back\n",
@@ -106,7 +161,7 @@ impl State {
     }
 
     /// Takes the neighbours that workers asked for.
-    pub fn take_wanted(&mut self) -> Vec<NeighbourRequest> {
+    pub fn take_wanted(&mut self) -> Vec<Wish> {
         self.drain();
         std::mem::take(&mut self.wanted)
     }
@@ -134,7 +189,8 @@ impl State {
         while let Some(action) = self.control.poll_action() {
             match action {
                 Action::SetFilter(filter) => self.put_filter(&filter),
-                Action::ResolveNeighbour(request) => self.wanted.push(request),
+                Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
+                Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
                 Action::Log(text) => tracing::info!("{text}"),
             }
         }

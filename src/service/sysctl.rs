@@ -197,12 +197,31 @@ impl Sysctls {
         KNOBS.iter().map(|&(knob, name, ..)| (format!("{PREFIX}{name}"), self.text(knob)))
     }
 
+    /// The full names and values of knobs that are not at their default and that nothing reads yet.
+    pub fn without_effect(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let silent = KNOBS.iter().filter(|&&(knob, _, default, _)| !has_effect(knob) && self.get(knob) != default);
+        silent.map(|&(knob, name, ..)| (format!("{PREFIX}{name}"), self.text(knob)))
+    }
+
     fn text(&self, knob: Knob) -> String {
         match knob {
             Knob::SyncThreshold => format!("{}\t{}", self.get(knob), self.sync_period.load(Relaxed)),
             _ => self.get(knob).to_string(),
         }
     }
+}
+
+/// Whether this version reads a knob.
+pub const fn has_effect(knob: Knob) -> bool {
+    matches!(
+        knob,
+        Knob::ExpireNodestConn
+            | Knob::ConnReuseMode
+            | Knob::SecureTcp
+            | Knob::SloppyTcp
+            | Knob::PmtuDisc
+            | Knob::RunEstimation
+    )
 }
 
 fn lookup(name: &str) -> Result<(Knob, Range), SysctlError> {
