@@ -101,6 +101,7 @@ impl Control {
         let service = self.services.remove(index);
         for mut server in service.servers {
             let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));
+            server.tally.collect(&growth);
             self.total.collect(&growth);
             self.shared.destinations.get(server.id).set_available(service.id, false);
             service.scheduling.lock().remove(&self.shared.destinations, server.id);
@@ -174,6 +175,7 @@ impl Control {
         let service = &mut self.services[index];
         let mut server = service.servers.remove(position);
         let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));
+        server.tally.collect(&growth);
         service.tally.collect(&growth);
         self.total.collect(&growth);
         self.shared.destinations.get(server.id).set_available(service.id, false);

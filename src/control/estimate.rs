@@ -34,7 +34,8 @@ impl Tally {
         Self { raw, ..Self::default() }
     }
 
-    /// Says that a server leaves; its last counts are published with the next tick.
+    /// A server leaves: what it counted last is published with the next tick, for its service, for the whole, and
+    /// for itself should it come back.
     pub(super) fn collect(&mut self, growth: &Counts) {
         for (pending, growth) in self.pending.iter_mut().zip(growth) {
             *pending = pending.wrapping_add(*growth);
@@ -138,6 +139,7 @@ impl Control {
                 let growth = server.tally.publish(raw_counts(&self.shared, server.id));
                 service.tally.add(&growth);
                 self.total.add(&growth);
+                server.tally.publish_pending();
                 server.tally.estimate();
             }
             service.tally.publish_pending();
