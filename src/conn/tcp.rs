@@ -3,6 +3,7 @@
 //! Source: `net/netfilter/ipvs/ip_vs_proto_tcp.c`, Linux 6.1: `tcp_states` and `tcp_states_dos`.
 
 use crate::conn::state::State;
+use crate::wire::tcp::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN};
 
 /// States, in the kernel's numbering.
 pub const NONE: State = State(0);
@@ -77,26 +78,21 @@ pub enum Event {
     Nothing = 4,
 }
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-
 impl Event {
     /// The event of a segment with these flag bits (octet 13 of the TCP header).
     #[inline]
     pub fn from_flags(flags: u8) -> Self {
-        EVENTS[(flags & (FIN | SYN | RST | ACK)) as usize]
+        EVENTS[(flags & (FLAG_FIN | FLAG_SYN | FLAG_RST | FLAG_ACK)) as usize]
     }
 
     const fn by_precedence(flags: u8) -> Self {
-        if flags & RST != 0 {
+        if flags & FLAG_RST != 0 {
             Event::Rst
-        } else if flags & SYN != 0 {
+        } else if flags & FLAG_SYN != 0 {
             Event::Syn
-        } else if flags & FIN != 0 {
+        } else if flags & FLAG_FIN != 0 {
             Event::Fin
-        } else if flags & ACK != 0 {
+        } else if flags & FLAG_ACK != 0 {
             Event::Ack
         } else {
             Event::Nothing

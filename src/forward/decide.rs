@@ -7,8 +7,8 @@ use crate::forward::pipeline::Forwarder;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
+use crate::wire::tcp::FLAG_SYN;
 
-const SYN: u8 = 0x02;
 const DEFENCE_ACTIVE: i64 = 2;
 
 /// What is to be done with a packet.
@@ -83,7 +83,7 @@ impl Packet {
 
     /// A TCP segment that opens a connection, or says so.
     fn is_opening(&self) -> bool {
-        self.tcp_flags & SYN != 0
+        self.tcp_flags & FLAG_SYN != 0
     }
 }
 

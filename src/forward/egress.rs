@@ -72,10 +72,7 @@ impl Forwarder {
         match self.open_path(target, &frame, packet) {
             Some(next) if method == Method::DirectRouting => {
                 let bytes = port.bytes_mut(&frame);
-                if packet.partial_checksum {
-                    nat::complete_checksum(bytes, packet);
-                }
-                nat::decrement_ttl(bytes, packet);
+                nat::send_off(bytes, packet);
                 write_link(bytes, packet.family, next);
                 port.transmit(frame, next.interface);
                 Verdict::Transmit(next.interface)
@@ -97,10 +94,7 @@ impl Forwarder {
             return self.masquerade_with_care(port, frame, packet, target);
         };
         let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
+        nat::send_off(bytes, packet);
         nat::rewrite(bytes, packet, Side::Destination, target.new);
         write_link(bytes, packet.family, next);
         port.transmit(frame, next.interface);
@@ -157,10 +151,7 @@ impl Forwarder {
             return self.too_big(port, frame, packet, next.mtu);
         }
         let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
+        nat::send_off(bytes, packet);
         nat::rewrite(bytes, packet, Side::Destination, server);
         self.send(port, frame, packet.family, &next)
     }
@@ -219,10 +210,7 @@ impl Forwarder {
             return self.too_big(port, frame, packet, next.mtu);
         }
         let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
+        nat::send_off(bytes, packet);
         self.send(port, frame, packet.family, next)
     }
 
@@ -250,13 +238,9 @@ impl Forwarder {
             return self.too_big(port, frame, packet, mtu);
         }
         let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
+        nat::send_off(bytes, packet);
         let room = usize::from(tunnel::overhead(family));
-        let tags = usize::from(packet.network) - ETHERNET_OCTETS;
-        if !port.push_front(&mut frame, room - tags.min(room)) {
+        if !port.push_front(&mut frame, room) {
             return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
         }
         self.identification = self.identification.wrapping_add(1);
@@ -284,16 +268,12 @@ impl Forwarder {
         service: Endpoint,
         hop: Option<Hop>,
     ) -> Verdict {
-        let next = match hop.map(|hop| self.resolve(hop, packet.destination.address)) {
-            Some(Ok(next)) => next,
-            Some(Err(reason)) => return self.settle(port, frame, None, Verdict::Drop(reason)),
-            None => return self.settle(port, frame, None, Verdict::Drop(DropReason::NoRoute)),
+        let next = match self.next_hop(hop, packet) {
+            Ok(next) => next,
+            Err(reason) => return self.settle(port, frame, None, Verdict::Drop(reason)),
         };
         let bytes = port.bytes_mut(&frame);
-        if packet.partial_checksum {
-            nat::complete_checksum(bytes, packet);
-        }
-        nat::decrement_ttl(bytes, packet);
+        nat::send_off(bytes, packet);
         nat::rewrite(bytes, packet, Side::Source, service);
         write_link(bytes, packet.family, &next);
         self.transmit(port, frame, packet.family, &next)
@@ -380,6 +360,12 @@ impl Forwarder {
             self.asked_since = now;
             self.asked.get_mut().clear();
         }
+    }
+
+    /// The next hop of a packet that crosses the director by `hop`.
+    #[inline]
+    pub(super) fn next_hop(&self, hop: Option<Hop>, packet: &Packet) -> Result<NextHop, DropReason> {
+        self.resolve(hop.ok_or(DropReason::NoRoute)?, packet.destination.address)
     }
 
     /// Link addresses of a hop; asks control for the neighbour when it is unknown.

@@ -2,10 +2,11 @@
 //!
 //! Source: `ip_vs_nat_xmit` and `tcp_dnat_handler`, `udp_snat_handler` of Linux 6.1; RFC 1624 for the arithmetic.
 
-use crate::base::{Endpoint, Family};
+use crate::base::{Address, Endpoint, Family};
 use crate::forward::parse::Packet;
 use crate::service::Protocol;
 use crate::wire::checksum::{self, Update};
+use crate::wire::{tcp, udp};
 
 /// Which side of a packet is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,8 +24,8 @@ const V6_SOURCE: usize = 8;
 /// Offset of the checksum within a transport header.
 const fn checksum_offset(protocol: Protocol) -> usize {
     match protocol {
-        Protocol::Tcp => 16,
-        Protocol::Udp => 6,
+        Protocol::Tcp => tcp::CHECKSUM_OFFSET,
+        Protocol::Udp => udp::CHECKSUM_OFFSET,
         Protocol::Sctp => 8,
     }
 }
@@ -35,12 +36,43 @@ pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
     let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
     let segment = &mut frame[transport..network + usize::from(packet.length)];
     let at = checksum_offset(packet.protocol);
-    segment[at..at + 2].fill(0);
     let (source, destination) = (packet.source.address, packet.destination.address);
     let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), segment.len() as u32);
-    let sum = pseudo.add_bytes(segment).checksum();
+    let sum = checksum::transport(pseudo, segment, at);
     let sum = if packet.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
     segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// What every packet gets that leaves for a server or a client: a whole checksum and a lower TTL.
+#[inline(always)]
+pub(super) fn send_off(frame: &mut [u8], packet: &Packet) {
+    if packet.partial_checksum {
+        complete_checksum(frame, packet);
+    }
+    decrement_ttl(frame, packet);
+}
+
+/// Puts an address into the IP header that `header` begins with, and mends the header's checksum.
+#[inline(always)]
+pub(super) fn set_address(header: &mut [u8], family: Family, side: Side, address: Address) {
+    match (family, side) {
+        (Family::V4, Side::Source) => set_address_v4(header, V4_SOURCE, address),
+        (Family::V4, Side::Destination) => set_address_v4(header, V4_SOURCE + 4, address),
+        (Family::V6, Side::Source) => header[V6_SOURCE..V6_SOURCE + 16].copy_from_slice(&address.0.to_be_bytes()),
+        (Family::V6, Side::Destination) => {
+            header[V6_SOURCE + 16..V6_SOURCE + 32].copy_from_slice(&address.0.to_be_bytes());
+        }
+    }
+}
+
+#[inline(always)]
+fn set_address_v4(header: &mut [u8], at: usize, address: Address) {
+    let header = &mut header[..20];
+    let old = u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
+    let sum = Update::new(sum).remove_u32(old).add_u32(address.low_u32()).finish();
+    header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+    header[at..at + 4].copy_from_slice(&address.low_u32().to_be_bytes());
 }
 
 /// Lowers TTL or hop limit by one.
@@ -63,32 +95,19 @@ pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
 /// Puts `new` in place of the packet's source or destination and mends the checksums.
 #[inline]
 pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoint) {
-    let (old, address_offset, port_at) = match side {
-        Side::Destination => (packet.destination, 1, 2),
-        Side::Source => (packet.source, 0, 0),
+    let (old, port_at) = match side {
+        Side::Destination => (packet.destination, 2),
+        Side::Source => (packet.source, 0),
     };
     let (before, segment) = frame.split_at_mut(usize::from(packet.transport));
-    let header = &mut before[usize::from(packet.network)..];
+    set_address(&mut before[usize::from(packet.network)..], packet.family, side, new.address);
     let sum_at = checksum_offset(packet.protocol);
     let sum = u16::from_be_bytes([segment[sum_at], segment[sum_at + 1]]);
-    let mut update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
-    match packet.family {
-        Family::V4 => {
-            let header = &mut header[..20];
-            let at = V4_SOURCE + 4 * address_offset;
-            let (old, new) = (old.address.low_u32(), new.address.low_u32());
-            header[at..at + 4].copy_from_slice(&new.to_be_bytes());
-            let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
-            let sum = Update::new(sum).remove_u32(old).add_u32(new).finish();
-            header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
-            update = update.remove_u32(old).add_u32(new);
-        }
-        Family::V6 => {
-            let at = V6_SOURCE + 16 * address_offset;
-            header[at..at + 16].copy_from_slice(&new.address.0.to_be_bytes());
-            update = update.remove_address(old.address).add_address(new.address);
-        }
-    }
+    let update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
+    let update = match packet.family {
+        Family::V4 => update.remove_u32(old.address.low_u32()).add_u32(new.address.low_u32()),
+        Family::V6 => update.remove_address(old.address).add_address(new.address),
+    };
     segment[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
     let sum = match packet.protocol {
         // A datagram without a checksum leaves with one, as from the kernel.

@@ -13,14 +13,13 @@ use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Hop;
 use crate::service::{DestinationId, Method, Protocol};
-use crate::wire::checksum::{self, Update};
+use crate::wire::checksum;
 
 /// Octets of an ICMP error before the packet that it quotes.
 const ICMP_HEADER_OCTETS: usize = 8;
 const ICMP_CHECKSUM: usize = 2;
 const V4_HEADER_OCTETS: usize = 20;
 const V6_HEADER_OCTETS: usize = 40;
-const V4_CHECKSUM: usize = 10;
 const ICMPV6: u8 = 58;
 
 /// An ICMP error and the packet it is about, by offsets in the frame.
@@ -106,13 +105,12 @@ impl Related {
     /// source become `new`; towards the client the outer source and the quoted destination do.
     pub(super) fn rewrite(&self, frame: &mut [u8], network: usize, family: Family, side: Side, new: Endpoint) {
         let quoted = self.icmp + ICMP_HEADER_OCTETS;
-        let (outer_is_source, quoted_is_source) = match side {
-            Side::Destination => (false, true),
-            Side::Source => (true, false),
+        let (quoted_side, port) = match side {
+            Side::Destination => (Side::Source, self.transport),
+            Side::Source => (Side::Destination, self.transport + 2),
         };
-        set_address(frame, network, family, outer_is_source, new.address);
-        set_address(frame, quoted, family, quoted_is_source, new.address);
-        let port = self.transport + if quoted_is_source { 0 } else { 2 };
+        nat::set_address(&mut frame[network..], family, side, new.address);
+        nat::set_address(&mut frame[quoted..], family, quoted_side, new.address);
         frame[port..port + 2].copy_from_slice(&new.port.to_be_bytes());
 
         let field = self.icmp + ICMP_CHECKSUM;
@@ -266,34 +264,14 @@ impl Forwarder {
         if !related.is_sound(port.bytes(&frame), network, family) {
             return self.settle(port, frame, None, Verdict::Drop(DropReason::IcmpChecksum));
         }
-        let next = match hop.map(|hop| self.resolve(hop, packet.destination.address)) {
-            Some(Ok(next)) => next,
-            Some(Err(reason)) => return self.settle(port, frame, None, Verdict::Drop(reason)),
-            None => return self.settle(port, frame, None, Verdict::Drop(DropReason::NoRoute)),
+        let next = match self.next_hop(hop, packet) {
+            Ok(next) => next,
+            Err(reason) => return self.settle(port, frame, None, Verdict::Drop(reason)),
         };
         let bytes = port.bytes_mut(&frame);
         nat::decrement_ttl(bytes, packet);
         related.rewrite(bytes, network, family, Side::Source, service);
         self.send(port, frame, family, &next)
-    }
-}
-
-/// Puts an address into an IP header and mends the header's checksum.
-fn set_address(frame: &mut [u8], header: usize, family: Family, is_source: bool, address: Address) {
-    match family {
-        Family::V4 => {
-            let at = header + if is_source { 12 } else { 16 };
-            let old = u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-            let field = header + V4_CHECKSUM;
-            let sum = u16::from_be_bytes([frame[field], frame[field + 1]]);
-            let sum = Update::new(sum).remove_u32(old).add_u32(address.low_u32()).finish();
-            frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
-            frame[at..at + 4].copy_from_slice(&address.low_u32().to_be_bytes());
-        }
-        Family::V6 => {
-            let at = header + if is_source { 8 } else { 24 };
-            frame[at..at + 16].copy_from_slice(&address.0.to_be_bytes());
-        }
     }
 }
 

@@ -8,9 +8,8 @@ use crate::forward::pipeline::Forwarder;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Flow, Protocol, Service};
+use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
 
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
 /// Active FTP's data port, from which the helper expects connections: never scheduled as a client's.
 const FTP_DATA_PORT: u16 = 20;
 const FTP_PORT: u16 = 21;
@@ -68,8 +67,8 @@ impl Forwarder {
     fn may_open(&self, packet: &Packet) -> bool {
         match packet.protocol {
             Protocol::Tcp => {
-                packet.tcp_flags & RST == 0
-                    && (packet.tcp_flags & SYN != 0 || self.shared.sysctls.is_on(Knob::SloppyTcp))
+                packet.tcp_flags & FLAG_RST == 0
+                    && (packet.tcp_flags & FLAG_SYN != 0 || self.shared.sysctls.is_on(Knob::SloppyTcp))
             }
             Protocol::Udp => true,
             Protocol::Sctp => false,

@@ -74,7 +74,6 @@ pub fn run(options: Options) -> Result<(), StartError> {
     for port in &ports {
         connect(&mut xdp, &interfaces, port.sockets())?;
     }
-    let socket_options = (options.socket.clone(), options.socket_group.clone());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,7 +81,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         .map_err(|error| StartError::new(ExitStatus::Other, format!("the control thread: {error}")))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let socket = ControlSocket::bind(&socket_options.0, socket_options.1.as_deref())?;
+        let socket = ControlSocket::bind(&options.socket, options.socket_group.as_deref())?;
         let mut network = Network::open(&options.interfaces)?;
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
@@ -149,7 +148,7 @@ async fn control_loop(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             event = network.netlink.next() => network.take(event)?,
-            () = tokio::time::sleep_until(publish_at.unwrap_or_else(tokio::time::Instant::now)), if publish_at.is_some() => {
+            () = sleep_until(publish_at) => {
                 shared.routes.publish(network.snapshot());
                 state.borrow_mut().routes_changed();
             }
@@ -169,6 +168,14 @@ async fn control_loop(
     tracing::info!("stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
+}
+
+/// Waits until then; for ever when there is nothing to wait for.
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The kernel's routes and neighbours, followed.

@@ -244,13 +244,6 @@ impl Xdp {
         link.try_into().map_err(|_| XdpError::Load("this kernel has no bpf_link for XDP".to_string()))
     }
 
-    /// Detaches from an interface. Its sockets leave the map when they are closed.
-    pub fn detach(&mut self, index: u32) {
-        self.attached.remove(&index);
-        // Absent when the interface is; either way it is gone.
-        let _ = self.interfaces.remove(&index);
-    }
-
     /// Lets frames of a queue go to an AF_XDP socket bound to that queue.
     pub fn connect(&mut self, index: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
         let run =

@@ -31,12 +31,6 @@ impl Bench {
         Self::with_scheduler(by_name(scheduler).unwrap(), SchedulerFlags(0), weights)
     }
 
-    /// The same with flags.
-    #[allow(dead_code, reason = "for schedulers that have flags")]
-    pub fn with_flags(scheduler: &str, flags: u8, weights: &[i32]) -> Self {
-        Self::with_scheduler(by_name(scheduler).unwrap(), SchedulerFlags(flags), weights)
-    }
-
     /// The same with a scheduler at hand.
     pub fn with_scheduler(scheduler: Box<dyn Scheduler>, flags: SchedulerFlags, weights: &[i32]) -> Self {
         let table = Destinations::default();

@@ -128,12 +128,6 @@ impl<T: AsRef<[u8]>> Message<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
-    /// Sets the next-hop MTU.
-    #[inline]
-    pub fn set_mtu(&mut self, octets: u16) {
-        set_u16(self.0.as_mut(), field::MTU, octets);
-    }
-
     /// Sets the checksum.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {

@@ -113,12 +113,6 @@ impl<T: AsRef<[u8]>> Message<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
-    /// Sets the second word of the header.
-    #[inline]
-    pub fn set_rest(&mut self, word: u32) {
-        set_u32(self.0.as_mut(), field::REST, word);
-    }
-
     /// Sets the checksum.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
