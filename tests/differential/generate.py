@@ -4,6 +4,7 @@ A case has the form of the recorded ones (`tests/golden`): `name`, `family`, `ne
 profile, seed and number alone.
 """
 
+import ipaddress
 import random
 
 import packets
@@ -73,7 +74,8 @@ class Place:
         draw = self.draw
         if self.version == 4:
             return f"10.1.{draw.randrange(4)}.{draw.randrange(1, 255)}"
-        return f"fd00:1::{draw.randrange(4):x}:{draw.randrange(1, 0xFFFF):x}"
+        # As the listings write it.
+        return str(ipaddress.ip_address(f"fd00:1::{draw.randrange(4):x}:{draw.randrange(1, 0xFFFF):x}"))
 
 
 SERVICE_OPTION = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}

@@ -18,8 +18,7 @@ import packets
 check = packets.check
 ANSWER_S_MAX = 60
 # What a step has to have before the kernel has answered, so that its lines can be made.
-EMPTY = {"exit": 0, "stdout": "", "stderr": "", "lines": [], "entries": [], "text": "", "error": None, "out": [],
-         "sysctls": {}}
+EMPTY = {"exit": 0, "stdout": "", "stderr": "", "lines": [], "entries": [], "text": "", "error": None, "out": []}
 
 
 class Difference:

@@ -161,7 +161,7 @@ class Run:
                   + (f", {row['broken']} could not be run by the reference" if row["broken"] else ""))
         for one in self.found.values():
             if not one.steady:
-                print(f"  not again: {one.case['name']}: {str(one.difference).splitlines()[0]}")
+                print(f"  not again: {one.case['name']}: {' | '.join(str(one.difference).splitlines())[:240]}")
         for name, count in self.not_yet.most_common():
             print(f"  not supported yet, left out: {name}: {count} steps")
         for name, count in self.known.most_common():

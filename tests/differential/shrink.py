@@ -133,10 +133,9 @@ def drive(shrinkers, ask, out_of_time=lambda: False):
         answers = iter(ask([(key, candidate) for key, (_, batch) in current.items() for candidate in batch]))
         for key, (shrinker, batch) in current.items():
             holds = [next(answers) for _ in batch]
-            differing = [candidate for candidate, still in zip(batch, holds) if still]
-            smallest[key] = min([smallest[key]] * (key in smallest) + differing, key=weight, default=None)
-            if smallest[key] is None:
-                del smallest[key]
+            for candidate, still in zip(batch, holds):
+                if still and (key not in smallest or weight(candidate) < weight(smallest[key])):
+                    smallest[key] = candidate
             resume(key, shrinker, holds)
     results.update({key: smallest.get(key) for key in waiting})
     return results
