@@ -20,6 +20,8 @@ macro_rules! knobs {
 enum Range {
     /// Any 32-bit signed integer.
     Int,
+    /// Seconds that the kernel keeps in ticks: what fits a 32-bit signed integer after the multiplication.
+    Seconds,
     /// From the first to the second, both included.
     Between(i64, i64),
     /// A power of two from 1 on.
@@ -31,6 +33,9 @@ enum Range {
 }
 
 const INT_MAX: i64 = i32::MAX as i64;
+/// Ticks per second (HZ) of the reference kernel.
+const TICKS_PER_SECOND: i64 = 100;
+const SECONDS_MAX: i64 = INT_MAX / TICKS_PER_SECOND;
 
 knobs! {
     /// One of so many new connections is dropped by `drop_packet` 3.
@@ -58,9 +63,9 @@ knobs! {
     /// Non-zero: tunnelled packets are not balanced after decapsulation.
     IgnoreTunneled = "ignore_tunneled", 0, Range::Int;
     /// Seconds after which an unused entry of lblc is dropped.
-    LblcExpiration = "lblc_expiration", 86400, Range::Int;
+    LblcExpiration = "lblc_expiration", 86400, Range::Seconds;
     /// Seconds after which an unused entry of lblcr is dropped.
-    LblcrExpiration = "lblcr_expiration", 86400, Range::Int;
+    LblcrExpiration = "lblcr_expiration", 86400, Range::Seconds;
     /// Non-zero: port unreachable to masqueraded servers for unknown replies.
     NatIcmpSend = "nat_icmp_send", 0, Range::Int;
     /// 0: tunnel packets larger than the MTU are fragmented.
@@ -84,7 +89,7 @@ knobs! {
     /// Sync datagrams that may wait.
     SyncQlenMax = "sync_qlen_max", 4096, Range::Long;
     /// Seconds between refreshes of a connection.
-    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Int;
+    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Seconds;
     /// Repetitions of a sync record.
     SyncRetries = "sync_retries", 0, Range::Between(0, 3);
     /// Socket buffer of the sync sockets, octets.
@@ -181,6 +186,7 @@ impl Sysctls {
                 self.sync_period.store(period, Relaxed);
             }
             Range::Int if !(i64::from(i32::MIN)..=INT_MAX).contains(&first) => return Err(SysctlError::Invalid),
+            Range::Seconds if !(-SECONDS_MAX..=SECONDS_MAX).contains(&first) => return Err(SysctlError::Invalid),
             Range::Between(low, high) if !(low..=high).contains(&first) => return Err(SysctlError::Invalid),
             Range::PowerOfTwo if !(1..=INT_MAX).contains(&first) || first & (first - 1) != 0 => {
                 return Err(SysctlError::Invalid);
@@ -272,6 +278,8 @@ mod tests {
         sysctls.write("sync_threshold", "5 100").unwrap();
         sysctls.write("sync_threshold", "7").unwrap();
         assert_eq!(sysctls.sync_threshold(), (7, 100));
+        sysctls.write("lblc_expiration", "21474836").unwrap();
+        sysctls.write("sync_refresh_period", "-21474836").unwrap();
         sysctls.write("am_droprate", "-0x10").unwrap();
         assert_eq!(sysctls.get(Knob::AmDropRate), -16);
     }
@@ -288,6 +296,9 @@ mod tests {
             ("sync_threshold", "-1 50"),
             ("sync_retries", "4"),
             ("sync_version", "2"),
+            ("lblc_expiration", "21474837"),
+            ("lblcr_expiration", "2147483647"),
+            ("sync_refresh_period", "-21474837"),
             ("am_droprate", "2147483648"),
             ("am_droprate", "x"),
             ("am_droprate", ""),

@@ -219,6 +219,7 @@ def arguments(words):
                       help="of " + " ".join(generate.PROFILES) + " (default: %(default)s)")
     made.add_argument("--replay", metavar="FILE", nargs="+", help="run saved cases instead")
     made.add_argument("--oracle", metavar="DIR", help="directory of the oracle (default: LVX_ORACLE, or ../shared/oracle)")
+    made.add_argument("--machines", type=int, default=1, metavar="N", help="oracles that run at once (default: 1)")
     made.add_argument("--lvx", metavar="COMMAND", help="the program under test (default: `lvx replay` as built last)")
     made.add_argument("--save", metavar="DIR", help="where shrunk cases go (default: target/differential)",
                       default=os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "differential"))
@@ -260,7 +261,7 @@ def main(words=None):
     if place is None:
         print(f"skipped: {why}")
         return 2 if options.require else 0
-    run = Run(reference.Oracle(place), Program(find_program(options.lvx)), options)
+    run = Run(reference.Oracle(place, options.machines), Program(find_program(options.lvx)), options)
     batch = []
     try:
         for case in drawn(options):

@@ -1,5 +1,6 @@
 """The reference: boots the oracle's machine with a file of cases and brings back the answers of its kernel."""
 
+import concurrent.futures
 import copy
 import json
 import os
@@ -36,23 +37,30 @@ def find(named):
 class Oracle:
     """Boots the machine for a batch of cases; counts what it did."""
 
-    def __init__(self, place):
-        self.place = place
+    def __init__(self, place, machines=1):
+        self.place, self.machines = place, machines
         self.boots = 0
         self.cases = 0
 
     def run(self, cases):
         """Copies of the cases with the kernel's answers, in the same order.
 
-        Cases that a machine which died did not answer are tried once more in another; then they come back `broken`.
+        The case at which a machine stopped comes back `broken`; those after it are asked of another.
         """
+        share = -(-len(cases) // self.machines)
+        parts = [cases[at : at + share] for at in range(0, len(cases), share or 1)]
+        with concurrent.futures.ThreadPoolExecutor(self.machines) as threads:
+            return [case for part in threads.map(self.run_part, parts) for case in part]
+
+    def run_part(self, cases):
+        """As `run`, one machine after the other."""
         answered = self.boot(cases)
         missing = cases[len(answered):]
         if missing:
             first = dict(copy.deepcopy(missing[0]), broken="the machine stopped at this case")
             answered.append(first)
             if len(missing) > 1:
-                answered += self.run(missing[1:])
+                answered += self.run_part(missing[1:])
         return answered
 
     def boot(self, cases):
