@@ -90,6 +90,8 @@ class Run:
             if first.step < same.difference.step:
                 same.more[-1] = same.case["name"]
                 same.case, same.difference = case, first
+        done = sum(count for (_, what), count in self.counts.items() if what == "cases")
+        print(f"{done} cases done, {len(self.found)} kinds of difference", flush=True)
 
     def differs_alike(self, case, kind, result):
         """Whether a candidate shows the kind of difference that its case began with."""
