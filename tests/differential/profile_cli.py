@@ -227,13 +227,14 @@ def cli(draw):
     """Commands and nothing else."""
     words = Words(draw)
     steps = []
+    mistakes = draw.choice([0.05, 0.1, 0.35])
     for _ in range(draw.randint(8, 22)):
         if draw.often(0.06):
             argv = draw.choice([["ipvsadm", "-R"], ["ipvsadm", "--restore"], ["ipvsadm-restore"], ["ipvsadm-restore", "-n"]])
             steps.append(command(argv, restore_text(words)))
             continue
         made = words.command()
-        if draw.often(0.1):
+        if draw.often(mistakes):
             made = words.spoil(made)
         if made[1:2] and made[1].lstrip("-") in ("R", "restore"):
             continue
