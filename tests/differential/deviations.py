@@ -22,7 +22,7 @@ DEVIATIONS = [
         "host-reset-revives",
         "a connection that expires at a packet (expire_nodest_conn) is still found by the TCP reset with which the host "
         "answers that packet, and goes on in CLOSE for 10 s; the director does not see what the host sends. "
-        "judge.TimedCase.revived takes these entries out, so that no text is matched here",
+        "judge.TimedCase.gone takes these entries out, so that no text is matched here",
         lambda step, text: False,
     ),
 ]

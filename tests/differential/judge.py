@@ -54,6 +54,16 @@ def blur(text):
     return re.sub(r"\d+", "#", text)
 
 
+def rows(lines):
+    """`(protocol, seconds left, state, client)` of the lines of -Lnc that are connections."""
+    found = []
+    for line in lines:
+        words, expiry = line.split(), check.EXP.match(line)
+        if expiry and len(words) > 5:
+            found.append((words[0], int(expiry[2]) * 60 + int(expiry[3]), words[2], words[3]))
+    return found
+
+
 class TimedCase(check.Case):
     """A case of the judge whose clock is the recording's."""
 
@@ -108,31 +118,44 @@ class TimedCase(check.Case):
             address = check.ipaddress.ip_address(p.src)
             self.reset.add(packets.endpoint(str(address), p.ports()[0]))
 
-    def revived(self, client, state, answer):
-        """An entry that the reference's own reset kept alive.
+    def gone(self, row, theirs):
+        """Whether a row of the reference that lvx does not have is none that lvx should have.
 
-        A connection that expires at a packet is still found by the reset with which the host answers that packet, and
-        so goes on in CLOSE. The director never sees the host's packets; its connection is gone.
+        `row` and `theirs` are `(protocol, seconds, state, client)` each. An entry that expires at once goes with the
+        kernel's next tick, and is listed with 0 s until then. And a connection that expires at a packet is still found
+        by the reset with which the host answers that packet, and so goes on in CLOSE; the director never sees the
+        host's packets.
         """
-        if client not in self.reset or state != "CLOSE" or f" {client} " in answer.get("stdout", ""):
-            return False
-        self.rule("host-reset-revives")
-        return True
+        protocol, seconds, state, client = row
+        if seconds == 0:
+            return all((protocol, state, client) != (one[0], one[2], one[3]) for one in theirs)
+        if client in self.reset and state == "CLOSE" and all(client != one[3] for one in theirs):
+            self.rule("host-reset-revives")
+            return True
+        return False
 
     def conns(self, i, st, how):
-        """As the judge, without entries that are there for the host's own reset."""
+        """As the judge, without entries that are `gone`."""
         super().conns(i, st, how)
-        self.before(lambda answer: st.update(lines=[
-            row for row in st["lines"]
-            if len(row.split()) < 6 or not self.revived(row.split()[3], row.split()[2], answer)
-        ]))
+
+        def act(answer):
+            theirs = rows(answer.get("stdout", "").split("\n"))
+            st["lines"] = [line for line in st["lines"] if not any(self.gone(row, theirs) for row in rows([line]))]
+
+        self.before(act)
 
     def conn(self, i, st, how):
         """The same for one client."""
         super().conn(i, st, how)
-        self.before(lambda answer: st.update(entries=[
-            entry for entry in st["entries"] if not self.revived(st["conn"], entry["state"], answer)
-        ]))
+
+        def act(answer):
+            theirs = [row for row in rows(answer.get("stdout", "").split("\n")) if row[3] == st["conn"]]
+            st["entries"] = [
+                entry for entry in st["entries"]
+                if not self.gone((entry["proto"], entry["expires"], entry["state"], st["conn"]), theirs)
+            ]
+
+        self.before(act)
 
     def before(self, act):
         """Lets `act` see the answer to the last line before it is compared."""

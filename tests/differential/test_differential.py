@@ -145,6 +145,16 @@ class Judge(unittest.TestCase):
         self.assertEqual([one.step for one in found], [0])
         self.assertEqual(found[0].kind(), ("ipvsadm -Ln", "stdout"))
 
+    def test_an_entry_that_expires_at_once_may_be_there_or_not(self):
+        def case(seconds):
+            entry = {"proto": "TCP", "state": "CLOSE", "expires": seconds}
+            steps = [{"conn": "10.1.0.1:1024", "entries": [entry], "t0": 0.1, "t": 0.15}]
+            return {"name": "planted", "family": "states", "net": {"light": True}, "steps": steps}
+
+        program = self.program([self.ADVANCED, {"exit": 0, "stdout": "", "stderr": ""}])
+        self.assertEqual(program.differences(case(0)), ([], []))
+        self.assertEqual([one.step for one in program.differences(case(9))[0]], [0])
+
     def test_an_early_end_is_a_difference(self):
         found, _ = self.program([self.ADVANCED]).differences(recorded())
         self.assertIn("ended", found[-1].text)
