@@ -17,6 +17,8 @@ import traceback
 # next step, so the wait is short.
 QUIET_S = 0.004
 COMMAND_S_MAX = 20
+# The kernel ends the connections of a removed server in the background, two ticks later.
+BACKGROUND_S = 0.04
 
 
 def write_sysctl(name, value):
@@ -38,6 +40,8 @@ def run_step(engine, net, step):
     """Adds to a step what happened to it."""
     if "argv" in step:
         step["exit"], step["stdout"], step["stderr"] = engine.run_cmd(step["argv"], step.get("stdin"), COMMAND_S_MAX)
+        if "-d" in step["argv"]:
+            time.sleep(BACKGROUND_S)
     elif "conns" in step:
         status, output, errors = engine.run_cmd(shlex.split(step["conns"]), None, COMMAND_S_MAX)
         step["lines"] = engine.sort_conns(output)
