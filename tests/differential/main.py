@@ -236,8 +236,11 @@ def drawn(options):
     """The cases that are asked for, profiles in turn, so that a time limit cuts all alike."""
     if options.replay:
         for path in options.replay:
-            with open(path, encoding="utf-8") as file:
-                yield json.load(file)
+            try:
+                with open(path, encoding="utf-8") as file:
+                    yield json.load(file)
+            except (OSError, ValueError) as error:
+                sys.exit(f"differential: {path}: {error}")
         return
     names = options.profile.split(",")
     for name in names:
