@@ -39,6 +39,8 @@ def not_yet(answer):
     """The name of what an answer refuses as not supported yet, or None."""
     if not isinstance(answer, dict):
         return None
+    if "knows no command `lvx mark" in str(answer.get("error", "")):
+        return "firewall marks"
     for key in ("stderr", "error"):
         found = NOT_YET.search(str(answer.get(key, "")))
         if found:

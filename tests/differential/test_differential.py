@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import unittest
@@ -125,11 +126,20 @@ def recorded():
     }
 
 
+# A program that knows everything but marks.
+WITHOUT_MARKS = """
+import json, sys
+for line in sys.stdin:
+    marks = "mark" in json.loads(line).get("cmd", [])
+    print(json.dumps({"error": "lvxd knows no command `lvx mark load -'"} if marks else {}))
+"""
+
+
 class Judge(unittest.TestCase):
     def program(self, answers):
         """A program that says the same whatever it is asked: one line an answer."""
         text = "".join(json.dumps(answer) + "\n" for answer in answers)
-        return judge.Program("python3 -c 'import sys; sys.stdin.read(); print(%s, end=str())'" % json.dumps(text).replace("'", "\\x27"))
+        return judge.Program(shlex.join(["python3", "-c", f"import sys; sys.stdin.read(); print({text!r}, end='')"]))
 
     ADVANCED = {"out": []}
     KNOB = {"exit": 0, "stdout": "net.ipv4.vs.drop_entry = 1\n", "stderr": ""}
@@ -164,6 +174,14 @@ class Judge(unittest.TestCase):
         self.assertEqual(deviations.not_yet({"exit": 255, "stdout": "", "stderr": text}), "persistence")
         self.assertIsNone(deviations.not_yet({"exit": 255, "stdout": "", "stderr": "No such service\n"}))
         self.assertEqual(deviations.not_yet({"verdict": "drop:fragment", "out": []}), "reassembly of fragments")
+
+    def test_marks_that_are_to_come_are_left_out_of_the_reference_too(self):
+        steps = [generate.command("iptables -t mangle -A PREROUTING -j MARK --set-mark 1"), generate.command("iptables-save"),
+                 generate.command("ipvsadm -Ln")]
+        program = judge.Program(shlex.join(["python3", "-c", WITHOUT_MARKS]))
+        case, named = program.supported({"name": "planted", "family": "marks", "net": {"light": True}, "steps": steps})
+        self.assertEqual([step["argv"] for step in case["steps"]], [["ipvsadm", "-Ln"]])
+        self.assertEqual(named, ["firewall marks"])
 
     def test_a_saved_case_can_be_read_again(self):
         case = generate.case("sched", 1, 1)
