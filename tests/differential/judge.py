@@ -282,7 +282,7 @@ class Program:
         left = []
         known = ["host-reset-revives"] * timed.used.get("host-reset-revives", 0)
         for difference in found:
-            name = deviations.deviation(difference.at, difference.text)
+            name = deviations.deviation(case["steps"][: difference.step + 1], difference.text)
             if name:
                 known.append(name)
             else:

@@ -17,7 +17,7 @@ class Service:
     def __init__(self, draw, place, protocol, vip, port, scheduler, options=(), methods=("-g",)):
         self.draw, self.place, self.protocol, self.vip, self.port = draw, place, protocol, vip, port
         self.scheduler, self.options, self.methods = scheduler, list(options), methods
-        self.servers = []
+        self.servers = {}
         self.name = [SERVICE_OPTION[protocol], endpoint(vip, port)] if protocol != "mark" else \
             ["-f", str(vip)] + (["-6"] if place.version == 6 else [])
 
@@ -30,7 +30,11 @@ class Service:
     def server_words(self, number, thresholds=0.12):
         draw = self.draw
         port = self.port if draw.often(0.85) else draw.choice([8080, 81, 0])
-        words = ["-r", endpoint(self.place.server(number), port), draw.choice(self.methods), "-w", str(draw.weighted(WEIGHTS))]
+        server = endpoint(self.place.server(number), port)
+        # A server keeps its method but for now and then: that the kernel forgets routes then is known (deviations.py).
+        method = self.servers.get(server) or self.methods[number % len(self.methods)]
+        method = draw.choice(self.methods) if draw.often(0.03) else method
+        words = ["-r", server, method, "-w", str(draw.weighted(WEIGHTS))]
         if draw.often(thresholds):
             upper = draw.randint(1, 6)
             words += ["-x", str(upper)] + (["-y", str(draw.randint(0, upper))] if draw.often(0.5) else [])
@@ -39,8 +43,7 @@ class Service:
     def add_server(self):
         number = self.draw.randint(1, 12)
         words = self.server_words(number)
-        if words[1] not in self.servers:
-            self.servers.append(words[1])
+        self.servers[words[1]] = words[2]
         return command(["ipvsadm", "-a", *self.name, *words])
 
     def edit(self):
@@ -49,13 +52,13 @@ class Service:
         kind = draw.weighted({"add": 4, "delete": 4, "edit": 6, "scheduler": 1, "flags": 1, "zero": 1})
         if kind == "add" or not self.servers:
             return self.add_server()
-        server = draw.choice(self.servers)
+        server = draw.choice(sorted(self.servers))
         if kind == "delete":
-            self.servers.remove(server)
+            del self.servers[server]
             return command(["ipvsadm", "-d", *self.name, "-r", server])
         if kind == "edit":
             words = self.server_words(1)
-            words[1] = server
+            words[1:3] = [server, words[2] if draw.often(0.03) else self.servers[server]]
             return command(["ipvsadm", "-e", *self.name, *words])
         if kind == "zero":
             return command(["ipvsadm", "-Z", *self.name])

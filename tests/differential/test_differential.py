@@ -183,6 +183,15 @@ class Judge(unittest.TestCase):
         self.assertEqual([step["argv"] for step in case["steps"]], [["ipvsadm", "-Ln"]])
         self.assertEqual(named, ["firewall marks"])
 
+    def test_a_deviation_needs_what_it_is_about(self):
+        text = "1 frames out of eth1, want 0; the first too many: tcp"
+        add = generate.command("ipvsadm -a -t 10.9.0.1:80 -r 10.2.0.1:80 -g")
+        masquerade = generate.command("ipvsadm -e -t 10.9.0.1:80 -r 10.2.0.1:80 -m")
+        packet = {"send": "client", "hex": "45", "note": ""}
+        self.assertEqual(deviations.deviation([add, masquerade, packet], text), "route-of-another-method")
+        self.assertIsNone(deviations.deviation([add, packet], text))
+        self.assertIsNone(deviations.deviation([add, masquerade, packet], "server: another"))
+
     def test_a_saved_case_can_be_read_again(self):
         case = generate.case("sched", 1, 1)
         difference = judge.Difference(case, 0, "label", "stdout: want 'a'\n got 'b'")
