@@ -51,6 +51,8 @@ def icmp(draw):
         usual = "A" if protocol == "tcp" else ""
         if kind == "size":
             size = draw.choice([1, 2, 3, 512, 1200, 1232, 1240, 1260, 1372, 1400, 1420, 1440])
+            # No larger than the clients' cable carries.
+            size = min(size, net.get("mtu0", 1500) - 60)
             steps.append(flow.packet(usual, data=bytes(at & 255 for at in range(size)), df=draw.often(0.6)))
             steps[-1]["note"] += f" {size} octets"
         elif kind == "ttl":
