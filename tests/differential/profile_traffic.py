@@ -220,7 +220,7 @@ def states(draw):
     return steps + [{"proc": "ip_vs"}, CONNECTIONS]
 
 
-@profile("marks", default=False)
+@profile("marks")
 def marks(draw):
     """Services by firewall mark; the marks are set by iptables in the reference and by its saved rules in lvx."""
     place = Place(draw, 4 if draw.often(0.75) else 6)
