@@ -13,7 +13,7 @@ use crate::route::Route;
 use crate::sched;
 use crate::service::destination::DESTINATIONS_MAX;
 use crate::service::scheduler::{Scheduler, Scheduling};
-use crate::service::{DestinationId, Method, Protocol, ServiceId, ServiceKey, Tunnel};
+use crate::service::{DestinationId, Engine, Method, ServiceId, ServiceKey, Tunnel};
 
 /// Schedulers of the reference that lvx does not have yet.
 const SCHEDULERS_TO_COME: [&str; 10] = ["lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
@@ -51,6 +51,7 @@ impl Control {
             return Err(Refusal::NoMemory);
         }
         let scheduler = find_scheduler(&rule.scheduler)?;
+        check_persistence(&rule)?;
         let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
         self.services.push(ServiceEntry {
             rule,
@@ -67,13 +68,14 @@ impl Control {
     fn edit_service(&mut self, rule: ServiceRule) -> Reply {
         let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
         check_supported(&rule)?;
+        let scheduler = find_scheduler(&rule.scheduler)?;
+        check_persistence(&rule)?;
         let service = &mut self.services[index];
         {
             let mut scheduling = service.scheduling.lock();
             if service.rule.scheduler == rule.scheduler {
                 scheduling.flags = rule.flags;
             } else {
-                let scheduler = find_scheduler(&rule.scheduler)?;
                 scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
             }
         }
@@ -259,17 +261,7 @@ fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
 fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
     match rule.key {
         ServiceKey::Mark { .. } => return Err(not_supported("a fwmark service")),
-        ServiceKey::Address { protocol: Protocol::Sctp, .. } => return Err(not_supported("an SCTP service")),
         ServiceKey::Address { .. } => {}
-    }
-    if rule.persistent_s.is_some() {
-        return Err(not_supported("persistence"));
-    }
-    if rule.engine.is_some() {
-        return Err(not_supported("a persistence engine"));
-    }
-    if rule.one_packet {
-        return Err(not_supported("one-packet scheduling"));
     }
     Ok(())
 }
@@ -283,6 +275,17 @@ fn find_scheduler(name: &str) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
         None if SCHEDULERS_TO_COME.contains(&name) => Err(not_supported(&format!("scheduler {name}"))),
         None => Err(Refusal::NotFound),
     }
+}
+
+/// What the kernel checks of persistence once the scheduler is found.
+fn check_persistence(rule: &ServiceRule) -> Result<(), Refusal> {
+    if rule.engine.as_deref().is_some_and(|name| Engine::by_name(name).is_none()) {
+        return Err(Refusal::NotFound);
+    }
+    if rule.key.family() == Family::V6 && !(1..=128).contains(&rule.mask) {
+        return Err(Refusal::Invalid);
+    }
+    Ok(())
 }
 
 fn not_supported(what: &str) -> Refusal {

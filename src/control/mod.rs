@@ -29,7 +29,7 @@ use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::Filter;
 use crate::service::scheduler::Scheduling;
-use crate::service::{DestinationId, Service, ServiceId, ServiceKey, Services};
+use crate::service::{DestinationId, Engine, Persistence, Service, ServiceId, ServiceKey, Services};
 
 /// The estimator's period (`net/netfilter/ipvs/ip_vs_est.c`).
 const ESTIMATE_PERIOD: Duration = Duration::from_secs(2);
@@ -61,6 +61,17 @@ struct ServiceEntry {
     /// Newest first, as in `scheduling`.
     servers: Vec<ServerEntry>,
     tally: Tally,
+}
+
+impl ServiceEntry {
+    fn persistence(&self) -> Option<Persistence> {
+        let mask = self.rule.mask;
+        self.rule.persistent_s.map(|timeout_s| Persistence { timeout_s, mask })
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.rule.engine.as_deref().and_then(Engine::by_name)
+    }
 }
 
 /// A real server as configured.
@@ -182,7 +193,8 @@ impl Control {
         let snapshot = Services::new(self.services.iter().map(|entry| Service {
             id: entry.id,
             key: entry.rule.key,
-            persistence: None,
+            persistence: entry.persistence(),
+            engine: entry.engine(),
             one_packet: entry.rule.one_packet,
             scheduling: Arc::clone(&entry.scheduling),
         }));

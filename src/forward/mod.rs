@@ -14,6 +14,7 @@
 
 pub mod counters;
 mod decide;
+pub mod defence;
 mod egress;
 mod fragment;
 mod icmp;
@@ -23,6 +24,7 @@ mod pipeline;
 mod related;
 mod schedule;
 pub mod shared;
+mod sip;
 mod tunnel;
 pub mod verdict;
 

@@ -13,6 +13,7 @@ use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
+use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
@@ -131,7 +132,7 @@ impl Forwarder {
 
         self.parse(port, batch, slots, now);
         self.prefetch_entries(slots);
-        self.decide(slots, now);
+        self.decide(port, batch, slots, now);
         self.carry_out_all(port, batch, slots, now);
 
         self.slots = taken;
@@ -254,11 +255,12 @@ impl Forwarder {
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second.
-    fn decide(&self, slots: &mut [Slot], now: Instant) {
-        for slot in slots {
+    fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+        for (frame, slot) in batch.iter().zip(slots) {
+            let received = Received { port, frame };
             let Slot { packet, hash, way, decision, target } = slot;
             match way {
-                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, target),
+                Way::Inbound => *decision = self.decide_inbound(&received, packet, *hash, now, target),
                 Way::Outbound(_) => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
                     *decision = self.decide_outbound(packet, *hash, mtu, now, target);
@@ -266,7 +268,7 @@ impl Forwarder {
                 Way::Related(position) => {
                     let (related, hop) = &self.errors[*position as usize];
                     *decision = match hop {
-                        None => self.decide_related_inbound(packet, related, now, target),
+                        None => self.decide_related_inbound(&received, packet, related, now, target),
                         Some(_) => self.decide_related_outbound(packet, related, now, target),
                     };
                 }

@@ -8,6 +8,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::base::{Address, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
+use crate::forward::defence::Defence;
 use crate::route::Routes;
 use crate::service::sysctl::Sysctls;
 use crate::service::{Destinations, Services};
@@ -47,6 +48,8 @@ pub struct Shared {
     pub connections: Table,
     /// Knobs.
     pub sysctls: Sysctls,
+    /// The defence that refuses new connections.
+    pub defence: Defence,
     /// Link addresses that workers want.
     pub neighbour_requests: ArrayQueue<NeighbourRequest>,
     /// One slot a worker.
@@ -65,6 +68,7 @@ impl Shared {
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
             sysctls: Sysctls::default(),
+            defence: Defence::default(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),
             change: AtomicU64::new(1),

@@ -16,4 +16,4 @@ pub use destination::{Destination, DestinationId, Destinations};
 pub use filter::Filter;
 pub use scheduler::{Flow, Scheduler, Scheduling};
 pub use snapshot::{Persistence, Service, ServiceId, Services};
-pub use types::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
+pub use types::{Engine, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::hasher::BuildWordHasher;
 use crate::base::{Address, Family, Lock};
 use crate::service::scheduler::Scheduling;
-use crate::service::types::{Protocol, ServiceKey};
+use crate::service::types::{Engine, Protocol, ServiceKey};
 
 /// The number of a service, unique for the director's life. 0 is no service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -41,6 +41,8 @@ pub struct Service {
     pub key: ServiceKey,
     /// Persistence, if any.
     pub persistence: Option<Persistence>,
+    /// Persistence engine, if any.
+    pub engine: Option<Engine>,
     /// True for one-packet scheduling of UDP.
     pub one_packet: bool,
     /// Destinations and the scheduler's position; outlives the snapshot.
