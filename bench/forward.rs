@@ -314,6 +314,7 @@ impl Bench {
             id: ServiceId(1),
             key,
             persistence: None,
+            engine: None,
             one_packet: false,
             scheduling: Arc::new(Lock::new(scheduling)),
         }]));

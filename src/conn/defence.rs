@@ -239,7 +239,12 @@ mod tests {
         let table = table();
         for client in 1..=12 {
             let events = [Event::Udp; 3];
-            insert(&table, &new(Protocol::Udp, endpoint(&format!("10.1.0.{client}"), 1), LIVE), &events, Instant::START);
+            insert(
+                &table,
+                &new(Protocol::Udp, endpoint(&format!("10.1.0.{client}"), 1), LIVE),
+                &events,
+                Instant::START,
+            );
         }
         let later = ticks(Instant::START + Duration::from_secs(61));
         let mut taken = 0;
@@ -263,7 +268,8 @@ mod tests {
             connection.controller = found.control();
             drop(found);
             let (syn, ack) = (Event::Tcp(tcp::Event::Syn), Event::Tcp(tcp::Event::Ack));
-            insert(&table, &connection, if assured { &[syn, ack, syn] } else { &[syn] }, now);
+            let events = [syn, ack, syn];
+            insert(&table, &connection, if assured { &events } else { &events[..1] }, now);
             let later = now + Duration::from_secs(61);
             defend(&table, &mut DropEntry::default(), if assured { later } else { now });
             assert_eq!(table.used().0, u32::from(assured));

@@ -215,8 +215,7 @@ mod tests {
             assert_eq!(name(state), expected, "{event:?}");
         }
         let mut state = NONE;
-        for (event, expected) in
-            [(Event::Init, "INIT1"), (Event::CookieEcho, "ESTABLISHED"), (Event::Abort, "CLOSED")]
+        for (event, expected) in [(Event::Init, "INIT1"), (Event::CookieEcho, "ESTABLISHED"), (Event::Abort, "CLOSED")]
         {
             state = next(Side::InputOnly, event, state);
             assert_eq!(name(state), expected, "{event:?}");

@@ -493,7 +493,11 @@ impl Table {
     }
 
     fn assure_controller(&self, entry: Entry<'_>) {
-        let controller = entry.controller();
+        self.assure(entry.controller());
+    }
+
+    /// Marks a template as assured: a connection that it controls was confirmed.
+    pub fn assure(&self, controller: EntryId) {
         if !controller.is_none() {
             self.entry(controller).assure_template();
         }

@@ -23,11 +23,11 @@ impl Control {
         match request {
             Request::AddService(rule) => self.add_service(rule),
             Request::EditService(rule) => self.edit_service(rule),
-            Request::DeleteService(key) => self.delete_service(&key),
-            Request::Clear => self.clear(),
+            Request::DeleteService(key) => self.delete_service(&key, now),
+            Request::Clear => self.clear(now),
             Request::AddServer { service, server } => self.add_server(&service, server),
             Request::EditServer { service, server } => self.edit_server(&service, server),
-            Request::DeleteServer { service, server } => self.delete_server(&service, server),
+            Request::DeleteServer { service, server } => self.delete_server(&service, server, now),
             Request::Zero(only) => self.zero(only.as_ref()),
             Request::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
                 self.shared.connections.timeouts().set(tcp_s, tcp_fin_s, udp_s);
@@ -84,17 +84,19 @@ impl Control {
         Ok(Response::Done)
     }
 
-    fn delete_service(&mut self, key: &ServiceKey) -> Reply {
+    fn delete_service(&mut self, key: &ServiceKey, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         self.unlink_service(index);
+        self.server_gone(now);
         self.publish();
         Ok(Response::Done)
     }
 
-    fn clear(&mut self) -> Reply {
+    fn clear(&mut self, now: Instant) -> Reply {
         while !self.services.is_empty() {
             self.unlink_service(0);
         }
+        self.server_gone(now);
         self.publish();
         Ok(Response::Done)
     }
@@ -171,7 +173,7 @@ impl Control {
         Ok(Response::Done)
     }
 
-    fn delete_server(&mut self, key: &ServiceKey, endpoint: Endpoint) -> Reply {
+    fn delete_server(&mut self, key: &ServiceKey, endpoint: Endpoint, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         let position = self.server(index, endpoint).ok_or(Refusal::NotFound)?;
         let service = &mut self.services[index];
@@ -183,6 +185,7 @@ impl Control {
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
         self.trash.put(*key, service.id, server);
+        self.server_gone(now);
         self.configured();
         Ok(Response::Done)
     }

@@ -7,6 +7,7 @@
 //!   number that all workers must have adopted before the client hears it ([`Control::change`]).
 
 mod apply;
+mod defence;
 mod estimate;
 mod filter;
 mod listing;
@@ -24,12 +25,15 @@ use std::sync::Arc;
 use crate::base::{Duration, Instant, Lock};
 use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
+use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::Filter;
+use crate::service::real_servers::{RealServer, RealServers};
 use crate::service::scheduler::Scheduling;
-use crate::service::{DestinationId, Engine, Persistence, Service, ServiceId, ServiceKey, Services};
+use crate::service::sysctl::Knob;
+use crate::service::{DestinationId, Engine, Method, Persistence, Service, ServiceId, ServiceKey, Services};
 
 /// The estimator's period (`net/netfilter/ipvs/ip_vs_est.c`).
 const ESTIMATE_PERIOD: Duration = Duration::from_secs(2);
@@ -69,6 +73,17 @@ impl ServiceEntry {
         self.rule.persistent_s.map(|timeout_s| Persistence { timeout_s, mask })
     }
 
+    fn snapshot(&self) -> Service {
+        Service {
+            id: self.id,
+            key: self.rule.key,
+            persistence: self.persistence(),
+            engine: self.engine(),
+            one_packet: self.rule.one_packet,
+            scheduling: Arc::clone(&self.scheduling),
+        }
+    }
+
     fn engine(&self) -> Option<Engine> {
         self.rule.engine.as_deref().and_then(Engine::by_name)
     }
@@ -96,6 +111,8 @@ pub struct Control {
     /// Numbers of destinations whose cells are free again.
     free_destinations: Vec<DestinationId>,
     next_destination: u32,
+    defence: DefenceState,
+    next_defence: Instant,
     next_estimate: Instant,
     next_trash: Instant,
     change: u64,
@@ -117,6 +134,8 @@ impl Control {
             next_service: 1,
             free_destinations: Vec::new(),
             next_destination: 1,
+            defence: DefenceState::new(1),
+            next_defence: now + DEFENCE_PERIOD,
             next_estimate: now + ESTIMATE_PERIOD,
             next_trash: now + TRASH_PERIOD,
             change: 0,
@@ -158,15 +177,22 @@ impl Control {
 
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        Some(self.next_estimate.min(self.next_trash))
+        let regular = self.next_estimate.min(self.next_trash).min(self.next_defence);
+        Some(self.defence.next_deadline().map_or(regular, |due| due.min(regular)))
     }
 
-    /// Does what is due by `now`: estimates, the trash.
+    /// Does what is due by `now`: estimates, the trash, the defence.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.next_estimate <= now {
             self.estimate();
             self.next_estimate = self.next_estimate + ESTIMATE_PERIOD;
         }
+        while self.next_defence <= now {
+            self.update_defence();
+            self.drop_entries(now);
+            self.next_defence = self.next_defence + DEFENCE_PERIOD;
+        }
+        self.flush_connections(now);
         while self.next_trash <= now {
             let due = self.next_trash;
             self.empty_trash(due);
@@ -177,6 +203,30 @@ impl Control {
     /// The routes have changed: local addresses and thereby the filter may have.
     pub fn routes_changed(&mut self) {
         self.configured();
+    }
+
+    /// Knobs have been set.
+    pub fn sysctls_changed(&mut self) {
+        self.update_defence();
+        self.update_real_servers();
+    }
+
+    /// Publishes which real servers masquerade, while something asks for them.
+    fn update_real_servers(&mut self) {
+        let is_wanted = self.shared.sysctls.is_on(Knob::NatIcmpSend)
+            || self.services.iter().any(|service| service.engine().is_some());
+        if !is_wanted {
+            if !self.shared.real_servers.load().1.is_empty() {
+                self.shared.real_servers.publish(RealServers::default());
+            }
+            return;
+        }
+        let services = self.services.iter().map(|service| (Arc::new(service.snapshot()), service));
+        self.shared.real_servers.publish(RealServers::new(services.flat_map(|(snapshot, service)| {
+            let masqueraded = service.servers.iter().filter(|server| server.rule.method == Method::Masquerading);
+            masqueraded
+                .map(move |server| (server.rule.endpoint, RealServer { id: server.id, service: Arc::clone(&snapshot) }))
+        })));
     }
 
     /// What workers and control share.
@@ -190,20 +240,14 @@ impl Control {
 
     /// Publishes the services as they are now.
     fn publish(&mut self) {
-        let snapshot = Services::new(self.services.iter().map(|entry| Service {
-            id: entry.id,
-            key: entry.rule.key,
-            persistence: entry.persistence(),
-            engine: entry.engine(),
-            one_packet: entry.rule.one_packet,
-            scheduling: Arc::clone(&entry.scheduling),
-        }));
+        let snapshot = Services::new(self.services.iter().map(ServiceEntry::snapshot));
         self.shared.services.publish(snapshot);
         self.configured();
     }
 
-    /// What follows from services, servers or routes being other than before.
+    /// What follows from services, servers, knobs or routes being other than before.
     fn configured(&mut self) {
+        self.update_real_servers();
         self.update_filter();
         self.want_neighbours();
     }

@@ -1,6 +1,7 @@
 //! What `lvx` asks the director: its state in a page, its knobs.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -137,7 +138,9 @@ pub fn page(status: &Status) -> String {
 ///
 /// # Errors
 /// A sentence when the words are not such a command.
-pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: Instant) -> Result<Output, String> {
+pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Result<Output, String> {
+    let shared = Arc::clone(control.shared());
+    let shared = &*shared;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["status"] => Ok(done(page(&Status::of(control, shared, now)))),
@@ -148,7 +151,11 @@ pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: In
         ["sysctl", "-a"] => {
             Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect()))
         }
-        ["sysctl", rest @ ..] if !rest.is_empty() => Ok(set_or_show(rest, shared)),
+        ["sysctl", rest @ ..] if !rest.is_empty() => {
+            let output = set_or_show(rest, shared);
+            control.sysctls_changed();
+            Ok(output)
+        }
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }
 }

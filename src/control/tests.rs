@@ -92,21 +92,66 @@ fn refusals_are_the_kernels_and_change_nothing() {
 fn what_is_to_come_is_refused_in_words() {
     let mut control = control();
     let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
-    for rule in [
-        ServiceRule { persistent_s: Some(300), ..service("rr") },
-        ServiceRule { one_packet: true, ..service("rr") },
-        service("mh"),
-    ] {
-        let reply = execute(&mut control, Request::AddService(rule));
-        assert!(
-            matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")),
-            "{reply:?}"
-        );
-    }
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
     let rule = ServerRule { method: Method::Tunnelling, tunnel: gue, ..server(1) };
-    assert!(matches!(add_server(&mut control, rule), Err(Refusal::NotSupported(_))));
+    let reply = add_server(&mut control, rule);
+    assert!(matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")), "{reply:?}");
     assert!(servers(&mut control).is_empty());
+}
+
+#[test]
+fn wrong_persistence_is_refused_and_changes_nothing() {
+    let mut control = control();
+    let v6 = ServiceKey::Address { protocol: Protocol::Udp, endpoint: endpoint("fd00:9::1", 80) };
+    for (rule, refusal) in [
+        (ServiceRule { engine: Some("sipp".into()), ..service("rr") }, Refusal::NotFound),
+        (ServiceRule { key: v6, mask: 0, ..service("rr") }, Refusal::Invalid),
+        (ServiceRule { key: v6, mask: 129, ..service("rr") }, Refusal::Invalid),
+    ] {
+        assert_eq!(execute(&mut control, Request::AddService(rule)), Err(refusal));
+    }
+    let persistent = ServiceRule { persistent_s: Some(300), engine: Some("sip".into()), ..service("rr") };
+    execute(&mut control, Request::AddService(persistent.clone())).unwrap();
+    let wrong = ServiceRule { engine: Some("none".into()), scheduler: "wlc".into(), ..service("rr") };
+    assert_eq!(execute(&mut control, Request::EditService(wrong)), Err(Refusal::NotFound));
+    let Ok(Response::Services { services, .. }) = execute(&mut control, Request::Services(None)) else { panic!() };
+    assert_eq!(services[0].rule, persistent);
+}
+
+#[test]
+fn automatic_defences_follow_memory() {
+    let mut control = control();
+    let set = |control: &mut Control, name: &str, value: &str| {
+        control.shared().sysctls.write(name, value).unwrap();
+        control.sysctls_changed();
+    };
+    let read = |control: &Control, name: &str| control.shared().sysctls.read(name).unwrap();
+    let refused = |control: &Control, of: usize| (0..of).filter(|_| control.shared().defence.takes_packet()).count();
+    for knob in ["drop_entry", "drop_packet", "secure_tcp"] {
+        set(&mut control, knob, "2");
+        assert_eq!(read(&control, knob), "1", "{knob}: there is memory");
+    }
+    assert_eq!(refused(&control, 100), 0);
+    // 1024 pages wanted, 768 there: one of four.
+    control.set_pages_available(768);
+    control.handle_timeout(Instant::START + Duration::from_secs(1));
+    for knob in ["drop_entry", "drop_packet", "secure_tcp"] {
+        assert_eq!(read(&control, knob), "2");
+    }
+    assert_eq!(refused(&control, 100), 25);
+    control.set_pages_available(1024);
+    control.handle_timeout(Instant::START + Duration::from_secs(2));
+    assert_eq!(read(&control, "drop_packet"), "1");
+    assert_eq!(refused(&control, 100), 0);
+    set(&mut control, "drop_packet", "3");
+    set(&mut control, "am_droprate", "5");
+    assert_eq!(refused(&control, 100), 20);
+    set(&mut control, "drop_packet", "0");
+    assert_eq!(refused(&control, 100), 0);
+    set(&mut control, "amemthresh", "-1");
+    control.set_pages_available(0);
+    set(&mut control, "secure_tcp", "1");
+    assert_eq!(read(&control, "secure_tcp"), "1", "no memory is less than a negative threshold");
 }
 
 #[test]

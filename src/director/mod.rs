@@ -44,6 +44,11 @@ impl Director {
         self.now
     }
 
+    /// The configuration, to change it.
+    pub fn control_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+
     /// Lets time pass up to `until`: timers run in order, entries end on their tick.
     pub fn advance(&mut self, until: Instant) {
         while let Some(deadline) = self.control.next_deadline().filter(|deadline| *deadline <= until) {

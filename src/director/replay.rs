@@ -103,8 +103,8 @@ impl Replay {
                 Ok(program::run(words, stdin, &self.names, &mut Rules(&mut self.director)))
             }
             "lvx" => {
-                let shared = self.director.shared();
-                let answer = status::lvx_command(&words[1..], self.director.control(), shared, self.director.now());
+                let now = self.director.now();
+                let answer = status::lvx_command(&words[1..], self.director.control_mut(), now);
                 answer.map_err(ReplayError::Other)
             }
             "cat" => self.cat(&words[1..]),
@@ -132,6 +132,7 @@ impl Replay {
         let ours = name.replace('/', ".").starts_with(crate::service::sysctl::PREFIX);
         if ours {
             self.director.shared().sysctls.write(name, value).map_err(|error| error.to_string())?;
+            self.director.control_mut().sysctls_changed();
         }
         Ok(())
     }

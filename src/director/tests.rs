@@ -66,7 +66,7 @@ fn rule(protocol: Protocol, endpoint: Endpoint) -> ServiceRule {
         scheduler: "rr".into(),
         flags: SchedulerFlags::default(),
         persistent_s: None,
-        mask: u32::MAX,
+        mask: if endpoint.address.is_v4() { u32::MAX } else { 128 },
         engine: None,
         one_packet: false,
     }

@@ -56,6 +56,8 @@ impl Target {
 pub(super) enum Answer {
     /// No real server is available: port unreachable.
     PortUnreachable,
+    /// A real server's packet that belongs to no connection: port unreachable.
+    Unwanted,
     /// No route to the real server: host unreachable.
     HostUnreachable,
     /// TTL or hop limit ran out.
@@ -69,6 +71,7 @@ impl Answer {
     pub(super) const fn reason(self) -> DropReason {
         match self {
             Answer::PortUnreachable => DropReason::NoServer,
+            Answer::Unwanted => DropReason::UnknownAnswer,
             Answer::HostUnreachable => DropReason::NoRoute,
             Answer::TimeExceeded => DropReason::TimeExceeded,
             Answer::TooBig(_) => DropReason::TooBig,
@@ -129,8 +132,9 @@ impl Forwarder {
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
     #[inline(never)]
-    pub(super) fn decide_outbound(
+    pub(super) fn decide_outbound<P: Port>(
         &self,
+        received: &Received<'_, P>,
         packet: &Packet,
         hash: u64,
         mtu: u32,
@@ -144,8 +148,17 @@ impl Forwarder {
             return Decision::Verdict(Verdict::Pass);
         }
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
-            return Decision::Verdict(Verdict::Pass);
+            return match self.real_servers().is_empty() {
+                true => Decision::Verdict(Verdict::Pass),
+                false => self.decide_unknown_outbound(received, packet, hash, now, target),
+            };
         };
+        self.follow_outbound(found, packet, target)
+    }
+
+    /// Takes a real server's packet of a known connection on its way to the client, and lets the connection go.
+    #[inline(always)]
+    pub(super) fn follow_outbound(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
         found.follow(Direction::Outbound, packet.event, self.secure_tcp());
         let entry = found.entry();
         let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());

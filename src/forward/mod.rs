@@ -19,6 +19,7 @@ mod egress;
 mod fragment;
 mod icmp;
 mod nat;
+mod outgoing;
 pub mod parse;
 mod pipeline;
 mod related;

@@ -345,9 +345,8 @@ fn parse_rare(segment: &[u8], ip: Ip, protocol: u8, packet: &mut Packet) -> Pars
                 source: Endpoint::new(ip.source, u16::from_be_bytes([header[0], header[1]])),
                 destination: Endpoint::new(ip.destination, u16::from_be_bytes([header[2], header[3]])),
                 protocol: Protocol::Sctp,
-                event: chunks.map_or(Event::Nothing, |(first, second)| {
-                    Event::Sctp(sctp::Event::from_chunks(first, second))
-                }),
+                event: chunks
+                    .map_or(Event::Nothing, |(first, second)| Event::Sctp(sctp::Event::from_chunks(first, second))),
                 opening: chunks.map_or(NO_CHUNK, |(first, _)| first),
                 ..known
             };

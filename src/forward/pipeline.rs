@@ -8,9 +8,10 @@ use crate::base::published::Adopted;
 use crate::base::{Address, Frame, Instant};
 use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
-use crate::forward::decide::{Decision, Target};
+use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
+use crate::forward::nat;
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
@@ -19,6 +20,7 @@ use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
 use crate::service::Services;
+use crate::service::real_servers::RealServers;
 
 /// One worker's view of the director, and what it keeps between packets.
 pub struct Forwarder {
@@ -27,6 +29,7 @@ pub struct Forwarder {
     /// The worker's slot in `shared`.
     slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
+    real_servers: Adopted<RealServers>,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
@@ -86,12 +89,14 @@ impl Forwarder {
     /// A forwarder for worker number `worker` of `shared`.
     pub fn new(shared: Arc<Shared>, worker: usize) -> Self {
         let services = Adopted::new(&shared.services);
+        let real_servers = Adopted::new(&shared.real_servers);
         let routes = Adopted::new(&shared.routes);
         let mut forwarder = Self {
             slot: Arc::clone(&shared.workers[worker]),
             shared,
             worker,
             services,
+            real_servers,
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
@@ -110,11 +115,12 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is three loads.
+    /// Takes over what control has published since the last batch. The cost without news is four loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
+        self.real_servers.refresh(&self.shared.real_servers);
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
         }
@@ -263,7 +269,7 @@ impl Forwarder {
                 Way::Inbound => *decision = self.decide_inbound(&received, packet, *hash, now, target),
                 Way::Outbound(_) => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
-                    *decision = self.decide_outbound(packet, *hash, mtu, now, target);
+                    *decision = self.decide_outbound(&received, packet, *hash, mtu, now, target);
                 }
                 Way::Related(position) => {
                     let (related, hop) = &self.errors[*position as usize];
@@ -291,7 +297,13 @@ impl Forwarder {
                 Decision::ToClient => {
                     self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
                 }
-                Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
+                Decision::Answer(answer) => {
+                    if answer == Answer::Unwanted {
+                        // The kernel quotes what it would have forwarded.
+                        nat::decrement_ttl(port.bytes_mut(&frame), &slot.packet);
+                    }
+                    self.answer(port, frame, &slot.packet, answer)
+                }
                 Decision::RelayToServer(_) | Decision::RelayToClient => self.relay(port, frame, slot),
             };
             match verdict {
@@ -336,6 +348,11 @@ impl Forwarder {
 
     pub(super) fn services(&self) -> &Services {
         self.services.value()
+    }
+
+    #[inline]
+    pub(super) fn real_servers(&self) -> &RealServers {
+        self.real_servers.value()
     }
 
     #[inline]

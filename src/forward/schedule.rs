@@ -55,8 +55,8 @@ pub(super) struct Opener<'a> {
 }
 
 /// A template at work: held by the connection that is about to be made.
-struct Template {
-    id: EntryId,
+pub(super) struct Template {
+    pub id: EntryId,
     destination: DestinationId,
 }
 
@@ -81,14 +81,12 @@ impl Forwarder {
         if !self.may_open(packet) {
             return Decision::Verdict(Verdict::Pass);
         }
-        let payload = usize::from(packet.transport) + UDP_HEADER_OCTETS;
-        let end = usize::from(packet.network) + usize::from(packet.length);
         let opener = Opener {
             protocol: packet.protocol,
             client: packet.source,
             service: packet.destination,
             mark: self.mark_of(received.interface(), packet),
-            payload: received.octets().get(payload..end).unwrap_or_default(),
+            payload: payload(received, packet),
             is_error: false,
         };
         match self.schedule(&opener, now) {
@@ -163,7 +161,7 @@ impl Forwarder {
             other: Endpoint::new(address, if keeps_port { port } else { 0 }),
         };
         let data = self.engine_data(service, opener)?;
-        let template = self.template(&key, data, persistence, now, |forwarder| {
+        let template = self.template(&key, data, persistence, now, None, |forwarder| {
             let picked = forwarder.pick(service, opener, now).ok_or_else(|| forwarder.no_server(service, opener))?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
             Ok((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
@@ -173,14 +171,15 @@ impl Forwarder {
         Ok(self.connection(service, opener, template.destination, server_port, template.id))
     }
 
-    /// The valid template with this key, or a new one to the destination that `choose` gives; in either case counted
-    /// as the controller of the connection to come, its timer started anew.
-    fn template(
+    /// The valid template with this key (and to `wanted`, if any), or a new one to the destination that `choose`
+    /// gives; in either case counted as the controller of the connection to come, its timer started anew.
+    pub(super) fn template(
         &self,
         key: &Key,
         data: &[u8],
         persistence: &Persistence,
         now: Instant,
+        wanted: Option<DestinationId>,
         choose: impl FnOnce(&Self) -> Result<(DestinationId, Endpoint), Decision>,
     ) -> Result<Template, Decision> {
         let connections = &self.shared.connections;
@@ -189,7 +188,8 @@ impl Forwarder {
             data => connections.hash_of_data(data),
         };
         if let Some(found) = connections.find_template(hash, key, data, now) {
-            if self.is_valid_template(&found) {
+            let is_wanted = wanted.is_none_or(|wanted| found.entry().destination() == wanted);
+            if is_wanted && self.is_valid_template(&found) {
                 return Ok(take_control(&found));
             }
             found.invalidate_template();
@@ -223,7 +223,7 @@ impl Forwarder {
     }
 
     /// What the service's persistence engine keeps a client by; empty without an engine.
-    fn engine_data<'a>(&self, service: &Service, opener: &Opener<'a>) -> Result<&'a [u8], Decision> {
+    pub(super) fn engine_data<'a>(&self, service: &Service, opener: &Opener<'a>) -> Result<&'a [u8], Decision> {
         match service.engine {
             None => Ok(&[]),
             Some(Engine::Sip) => {
@@ -233,7 +233,7 @@ impl Forwarder {
         }
     }
 
-    fn connection(
+    pub(super) fn connection(
         &self,
         service: &Service,
         opener: &Opener<'_>,
@@ -312,6 +312,13 @@ impl Forwarder {
             || source.is_loopback()
             || self.routes().is_local(source)
     }
+}
+
+/// What follows the transport header's first eight octets: a datagram's payload.
+pub(super) fn payload<'a, P: Port>(received: &Received<'a, P>, packet: &Packet) -> &'a [u8] {
+    let start = usize::from(packet.transport) + UDP_HEADER_OCTETS;
+    let end = usize::from(packet.network) + usize::from(packet.length);
+    received.octets().get(start..end).unwrap_or_default()
 }
 
 /// Counts one more connection under a template and starts its timer anew.

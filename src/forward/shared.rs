@@ -10,6 +10,7 @@ use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
 use crate::route::Routes;
+use crate::service::real_servers::RealServers;
 use crate::service::sysctl::Sysctls;
 use crate::service::{Destinations, Services};
 
@@ -40,6 +41,8 @@ const ASLEEP: u64 = u64::MAX;
 pub struct Shared {
     /// Virtual services.
     pub services: Published<Services>,
+    /// Masqueraded real servers, while something asks for them.
+    pub real_servers: Published<RealServers>,
     /// Routes and neighbours.
     pub routes: Published<Routes>,
     /// Destinations.
@@ -64,6 +67,7 @@ impl Shared {
         let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
         Self {
             services: Published::new(Services::default()),
+            real_servers: Published::new(RealServers::default()),
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_header_is_found_in_every_spelling() {
-        for header in ["Call-ID: a84b@pc33\r\n", "call-id:a84b@pc33\r\n", "CALL-ID  :  a84b@pc33\r\n", "i: a84b@pc33\n"] {
+        for header in ["Call-ID: a84b@pc33\r\n", "call-id:a84b@pc33\r\n", "CALL-ID  :  a84b@pc33\r\n", "i: a84b@pc33\n"]
+        {
             let message = format!("{REQUEST}{header}\r\n");
             assert_eq!(call_id(message.as_bytes()), Some(b"a84b@pc33".as_slice()), "{header:?}");
         }

@@ -55,6 +55,7 @@ impl Bench {
             id: ServiceId(1),
             key: ServiceKey::Address { protocol: Protocol::Tcp, endpoint },
             persistence: None,
+            engine: None,
             one_packet: false,
             scheduling: Arc::new(Lock::new(scheduling)),
         }]));

@@ -115,7 +115,7 @@ impl State {
     /// # Errors
     /// A sentence when it is none.
     pub fn lvx_command(&mut self, words: &[String]) -> Result<Output, String> {
-        let mut output = status::lvx_command(words, &self.control, self.control.shared(), self.clock.now())?;
+        let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);
         }

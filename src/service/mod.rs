@@ -7,6 +7,7 @@
 
 pub mod destination;
 pub mod filter;
+pub mod real_servers;
 pub mod scheduler;
 pub mod snapshot;
 pub mod sysctl;

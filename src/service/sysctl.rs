@@ -15,6 +15,13 @@ macro_rules! knobs {
     };
 }
 
+impl Knob {
+    /// Its name, without the prefix.
+    pub fn name(self) -> &'static str {
+        KNOBS[self as usize].1
+    }
+}
+
 /// Which values a knob takes.
 #[derive(Clone, Copy, Debug)]
 enum Range {
@@ -219,6 +226,15 @@ pub const fn has_effect(knob: Knob) -> bool {
             | Knob::ConnReuseMode
             | Knob::SecureTcp
             | Knob::SloppyTcp
+            | Knob::SloppySctp
+            | Knob::ScheduleIcmp
+            | Knob::NatIcmpSend
+            | Knob::ExpireQuiescentTemplate
+            | Knob::DropEntry
+            | Knob::DropPacket
+            | Knob::AmDropRate
+            | Knob::AmemThresh
+            | Knob::CacheBypass
             | Knob::PmtuDisc
             | Knob::RunEstimation
     )
