@@ -81,7 +81,7 @@ impl Forwarder {
                 };
                 let data = self.engine_data(service, &opener).ok()?;
                 let chosen = (server.id, packet.source);
-                self.template(&key, data, persistence, now, Some(server.id), |_| Ok(chosen)).ok()?.id
+                self.template(&key, data, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
             }
         };
         Some(self.connection(service, &opener, server.id, packet.source.port, controller))

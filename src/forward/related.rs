@@ -252,7 +252,7 @@ impl Forwarder {
         method: Method,
     ) -> Verdict {
         let (network, family) = (usize::from(packet.network), packet.family);
-        let path = self.path(target.destination);
+        let path = self.path_by(method, target.destination, packet);
         if let (Path::Local, Method::Masquerading) = (path, method) {
             related.rewrite(port.bytes_mut(&frame), network, family, Side::Destination, target.new);
         }
@@ -266,7 +266,7 @@ impl Forwarder {
         };
         match method {
             Method::Tunnelling => self.tunnel(port, frame, packet, target.destination, &next),
-            Method::Masquerading | Method::DirectRouting if !packet.is_too_big(next.mtu) => {
+            Method::Masquerading | Method::DirectRouting | Method::Bypass if !packet.is_too_big(next.mtu) => {
                 let bytes = port.bytes_mut(&frame);
                 nat::decrement_ttl(bytes, packet);
                 if method == Method::Masquerading {
@@ -274,10 +274,10 @@ impl Forwarder {
                 }
                 self.send(port, frame, family, &next)
             }
-            Method::Masquerading | Method::DirectRouting => {
+            Method::Masquerading | Method::DirectRouting | Method::Bypass => {
                 self.settle(port, frame, None, Verdict::Drop(DropReason::TooBig))
             }
-            Method::LocalNode | Method::Bypass => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
+            Method::LocalNode => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
         }
     }
 

@@ -10,8 +10,9 @@ use crate::forward::pipeline::Forwarder;
 use crate::forward::sip;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
+use crate::route::Route;
 use crate::service::sysctl::Knob;
-use crate::service::{DestinationId, Engine, Flow, Persistence, Protocol, Service, ServiceKey};
+use crate::service::{DestinationId, Engine, Flow, Method, Persistence, Protocol, Service, ServiceKey};
 use crate::wire::sctp::chunk;
 use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
 
@@ -52,6 +53,14 @@ pub(super) struct Opener<'a> {
     pub payload: &'a [u8],
     /// It is an ICMP error: nobody is told when there is no real server.
     pub is_error: bool,
+}
+
+/// Why a client has no template.
+pub(super) enum NoTemplate {
+    /// There is none, and no server for a new one.
+    NoServer,
+    /// The table is full.
+    Full,
 }
 
 /// A template at work: held by the connection that is about to be made.
@@ -118,9 +127,9 @@ impl Forwarder {
         }
         let is_marked = matches!(service.key, ServiceKey::Mark { .. });
         if !is_marked && port != service.port() {
-            return Err(self.no_server(service, opener));
+            return self.without_server(service, opener);
         }
-        let picked = self.pick(service, opener, now).ok_or_else(|| self.no_server(service, opener))?;
+        let Some(picked) = self.pick(service, opener, now) else { return self.without_server(service, opener) };
         let server = self.shared.destinations.get(picked).endpoint();
         let server_port = if server.port == 0 { port } else { server.port };
         Ok(self.connection(service, opener, picked, server_port, EntryId::NONE))
@@ -162,10 +171,15 @@ impl Forwarder {
         };
         let data = self.engine_data(service, opener)?;
         let template = self.template(&key, data, persistence, now, None, |forwarder| {
-            let picked = forwarder.pick(service, opener, now).ok_or_else(|| forwarder.no_server(service, opener))?;
+            let picked = forwarder.pick(service, opener, now)?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
-            Ok((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
-        })?;
+            Some((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
+        });
+        let template = match template {
+            Ok(template) => template,
+            Err(NoTemplate::NoServer) => return self.without_server(service, opener),
+            Err(NoTemplate::Full) => return Err(Decision::Verdict(Verdict::Drop(DropReason::TableFull))),
+        };
         let server = self.shared.destinations.get(template.destination).endpoint();
         let server_port = if is_port_of_service && server.port != 0 { server.port } else { port };
         Ok(self.connection(service, opener, template.destination, server_port, template.id))
@@ -180,8 +194,8 @@ impl Forwarder {
         persistence: &Persistence,
         now: Instant,
         wanted: Option<DestinationId>,
-        choose: impl FnOnce(&Self) -> Result<(DestinationId, Endpoint), Decision>,
-    ) -> Result<Template, Decision> {
+        choose: impl FnOnce(&Self) -> Option<(DestinationId, Endpoint)>,
+    ) -> Result<Template, NoTemplate> {
         let connections = &self.shared.connections;
         let hash = match data {
             [] => connections.hash(key.protocol, key.client),
@@ -194,7 +208,7 @@ impl Forwarder {
             }
             found.invalidate_template();
         }
-        let (destination_id, destination) = choose(self)?;
+        let (destination_id, destination) = choose(self).ok_or(NoTemplate::NoServer)?;
         let method = self.shared.destinations.get(destination_id).method();
         let template = New {
             key: *key,
@@ -207,7 +221,7 @@ impl Forwarder {
         };
         match connections.insert_template(hash, &template, data, now) {
             Inserted::New(found) | Inserted::Existing(found) => Ok(take_control(&found)),
-            Inserted::Full => Err(Decision::Verdict(Verdict::Drop(DropReason::TableFull))),
+            Inserted::Full => Err(NoTemplate::Full),
         }
     }
 
@@ -272,20 +286,49 @@ impl Forwarder {
         }
         self.shared.connections.end_one_packet(connection.controller);
         match method {
-            crate::service::Method::Masquerading => Decision::Masquerade,
+            Method::Masquerading => Decision::Masquerade,
             method => Decision::Forward(method),
         }
     }
 
-    /// No real server can be had (`ip_vs_leave`).
-    fn no_server(&self, service: &Service, opener: &Opener<'_>) -> Decision {
+    /// No real server can be had: past the servers to where the packet was going, if that is allowed, or nowhere
+    /// (`ip_vs_leave`).
+    fn without_server(&self, service: &Service, opener: &Opener<'_>) -> Result<New, Decision> {
+        if matches!(service.key, ServiceKey::Mark { .. }) && self.may_bypass(opener) {
+            let flags = Flags::new(Method::Bypass).without(Flags::INACTIVE).without(Flags::NO_OUTPUT);
+            let is_one_packet = service.one_packet && opener.protocol == Protocol::Udp;
+            let nowhere = match opener.service.address.family() {
+                Family::V4 => Address::UNSPECIFIED_V4,
+                Family::V6 => Address::v6(0),
+            };
+            return Ok(New {
+                key: Key { protocol: Some(opener.protocol), client: opener.client, other: opener.service },
+                destination: Endpoint::new(nowhere, 0),
+                destination_id: DestinationId::NONE,
+                flags: if is_one_packet { flags.with(Flags::ONE_PACKET) } else { flags },
+                mark: opener.mark,
+                controller: EntryId::NONE,
+                timeout_s: 0,
+            });
+        }
         if service.port() == FTP_PORT && opener.service.port != FTP_PORT {
-            return Decision::Verdict(Verdict::Pass);
+            return Err(Decision::Verdict(Verdict::Pass));
         }
         if opener.is_error {
-            return Decision::Verdict(Verdict::Drop(DropReason::NoServer));
+            return Err(Decision::Verdict(Verdict::Drop(DropReason::NoServer)));
         }
-        Decision::Answer(Answer::PortUnreachable)
+        Err(Decision::Answer(Answer::PortUnreachable))
+    }
+
+    /// Whether a packet may go on to its own destination when no server is left (sysctl cache_bypass): what a cache
+    /// stood in for is asked itself.
+    fn may_bypass(&self, opener: &Opener<'_>) -> bool {
+        let destination = opener.service.address;
+        let is_elsewhere = match destination.family() {
+            Family::V4 => matches!(self.routes().lookup(destination, 0), Route::Unicast(_)),
+            Family::V6 => !destination.is_multicast(),
+        };
+        self.shared.sysctls.is_on(Knob::CacheBypass) && !opener.is_error && is_elsewhere
     }
 
     /// TCP opens with a SYN, SCTP with an INIT (or, when sloppy, with anything but RST and ABORT); a datagram always
