@@ -1,13 +1,14 @@
 //! The operator's own command.
 
 use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
 use lvx::host::{client, offline};
+use lvx::service::sysctl;
 
 /// Ask and steer a running lvxd, or replay packets through a director offline.
 #[derive(Parser, Debug)]
@@ -36,8 +37,11 @@ enum Command {
         /// Show all knobs.
         #[arg(short, long, conflicts_with = "knobs")]
         all: bool,
+        /// Set what a file like /etc/sysctl.conf says of net.ipv4.vs, all of it or nothing; - for standard input.
+        #[arg(short = 'p', long = "load", value_name = "FILE", conflicts_with_all = ["knobs", "all"])]
+        load: Option<PathBuf>,
         /// Knobs to show, or to set with =VALUE; with or without the prefix net.ipv4.vs.
-        #[arg(value_name = "NAME[=VALUE]", required_unless_present = "all")]
+        #[arg(value_name = "NAME[=VALUE]", required_unless_present_any = ["all", "load"])]
         knobs: Vec<String>,
     },
     /// Run packets through a director offline: same input, same output.
@@ -74,6 +78,20 @@ enum Command {
     },
 }
 
+/// `lvx sysctl -p FILE`.
+fn load_sysctls(socket: &Path, path: &Path) -> Result<u8, String> {
+    let refused = |text: String| format!("{}: {text}", path.display());
+    let text = match path.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => std::fs::read_to_string(path),
+    };
+    let text = text.map_err(|error| refused(error.to_string()))?;
+    let settings = sysctl::parse_file(&text).map_err(|line| refused(format!("line {line} is not NAME = VALUE")))?;
+    let settings: Vec<String> = settings.iter().map(|(_, name, value)| format!("{name}={value}")).collect();
+    let words = ["sysctl", "--all-or-none"].into_iter().chain(settings.iter().map(String::as_str));
+    client::lvx(socket, &words.collect::<Vec<_>>())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let status = match arguments.command {
@@ -82,6 +100,7 @@ fn main() -> ExitCode {
             client::lvx(&arguments.socket, words)
         }
         Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"]),
+        Command::Sysctl { load: Some(path), .. } => load_sysctls(&arguments.socket, &path),
         Command::Sysctl { knobs, .. } => {
             let words: Vec<&str> = std::iter::once("sysctl").chain(knobs.iter().map(String::as_str)).collect();
             client::lvx(&arguments.socket, &words)

@@ -43,6 +43,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
 
+    /// File like /etc/sysctl.conf, whose lines for net.ipv4.vs are set; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    sysctl_file: Vec<PathBuf>,
+
     /// Set a knob of net.ipv4.vs; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
@@ -106,6 +110,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         socket: arguments.socket,
         socket_group: arguments.socket_group,
         rules: arguments.rules,
+        sysctl_files: arguments.sysctl_file,
         sysctls,
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,

@@ -151,6 +151,11 @@ pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Res
         ["sysctl", "-a"] => {
             Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect()))
         }
+        ["sysctl", "--all-or-none", rest @ ..] => {
+            let output = set_all(rest, shared)?;
+            control.sysctls_changed();
+            Ok(output)
+        }
         ["sysctl", rest @ ..] if !rest.is_empty() => {
             let output = set_or_show(rest, shared);
             control.sysctls_changed();
@@ -190,6 +195,29 @@ fn set_or_show(words: &[&str], shared: &Shared) -> Output {
         }
     }
     output
+}
+
+/// Sets what a file asks for, all of it or nothing.
+fn set_all(words: &[&str], shared: &Shared) -> Result<Output, String> {
+    let pair = |word: &&str| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings: Option<Vec<(String, String)>> = words.iter().map(pair).collect();
+    let settings = settings.ok_or("settings are NAME=VALUE")?;
+    let mut output = done(String::new());
+    match shared.sysctls.write_all(&settings) {
+        Ok(_) => {
+            for (name, _) in &settings {
+                if let Ok(value) = shared.sysctls.read(name) {
+                    output.stdout.push_str(&format!("{} = {value}\n", full_name(name)));
+                }
+            }
+        }
+        Err((position, error)) => {
+            let (name, value) = &settings[position];
+            output.exit = 1;
+            output.stderr.push_str(&format!("lvx: {} = {value}: {error}; nothing is set\n", full_name(name)));
+        }
+    }
+    Ok(output)
 }
 
 fn full_name(name: &str) -> String {

@@ -26,7 +26,9 @@ pub struct Options {
     pub socket_group: Option<String>,
     /// Rules to begin with, as `ipvsadm-save -n` writes them.
     pub rules: Option<PathBuf>,
-    /// Knobs to begin with.
+    /// Files like sysctl.conf with knobs to begin with.
+    pub sysctl_files: Vec<PathBuf>,
+    /// Knobs to begin with, after those of the files.
     pub sysctls: Vec<(String, String)>,
     /// `conn_tab_bits`, 8..=27.
     pub conn_tab_bits: u8,

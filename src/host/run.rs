@@ -26,7 +26,7 @@ use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
 use crate::route::{Database, Routes};
-use crate::service::sysctl::Sysctls;
+use crate::service::sysctl::{self, Sysctls};
 
 /// Changes of routes are collected for so long before workers get a new snapshot.
 const ROUTES_QUIET: Duration = Duration::from_millis(5);
@@ -49,7 +49,7 @@ struct Interface {
 pub fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::start();
     // Wrong words are told before anything is touched.
-    set_sysctls(&Sysctls::default(), &options.sysctls)?;
+    set_sysctls(&Sysctls::default(), &options)?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -86,7 +86,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
-        set_sysctls(&shared.sysctls, &options.sysctls)?;
+        set_sysctls(&shared.sysctls, &options)?;
         for (name, _) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect yet");
         }
@@ -360,8 +360,17 @@ fn connect<'a>(
     Ok(())
 }
 
-fn set_sysctls(knobs: &Sysctls, wanted: &[(String, String)]) -> Result<(), StartError> {
-    for (name, value) in wanted {
+/// Files first, in their order: `--sysctl` overrides them.
+fn set_sysctls(knobs: &Sysctls, options: &Options) -> Result<(), StartError> {
+    for path in &options.sysctl_files {
+        let refused = |text: String| StartError::new(ExitStatus::Rules, format!("{}: {text}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+        let settings = sysctl::parse_file(&text).map_err(|line| refused(format!("line {line} is not NAME = VALUE")))?;
+        for (line, name, value) in settings {
+            knobs.write(&name, &value).map_err(|error| refused(format!("line {line}: {name} = {value}: {error}")))?;
+        }
+    }
+    for (name, value) in &options.sysctls {
         let refused = |error| StartError::new(ExitStatus::Usage, format!("--sysctl {name}={value}: {error}"));
         knobs.write(name, value).map_err(refused)?;
     }

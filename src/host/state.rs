@@ -10,6 +10,7 @@ use crate::command::{Reply, Request};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
+use crate::host::meminfo;
 use crate::host::pass::PassCounters;
 use crate::host::xdp::Xdp;
 use crate::port::xsk::{XskCounters, XskMonitor};
@@ -145,6 +146,9 @@ impl State {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self) {
+        if let Some(pages) = meminfo::pages_available() {
+            self.control.set_pages_available(pages);
+        }
         self.control.handle_timeout(self.clock.now());
         if self.owes_filter {
             let filter = self.control.filter().clone();
