@@ -15,14 +15,11 @@ use crate::service::destination::DESTINATIONS_MAX;
 use crate::service::scheduler::{Scheduler, Scheduling};
 use crate::service::{DestinationId, Method, Protocol, ServiceId, ServiceKey, Tunnel};
 
-/// Schedulers of the reference that lvx does not have yet.
-const SCHEDULERS_TO_COME: [&str; 10] = ["lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
-
 impl Control {
     pub(super) fn dispatch(&mut self, now: Instant, request: Request) -> Reply {
         match request {
-            Request::AddService(rule) => self.add_service(rule),
-            Request::EditService(rule) => self.edit_service(rule),
+            Request::AddService(rule) => self.add_service(now, rule),
+            Request::EditService(rule) => self.edit_service(now, rule),
             Request::DeleteService(key) => self.delete_service(&key),
             Request::Clear => self.clear(),
             Request::AddServer { service, server } => self.add_server(&service, server),
@@ -42,7 +39,7 @@ impl Control {
         }
     }
 
-    fn add_service(&mut self, rule: ServiceRule) -> Reply {
+    fn add_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         check_supported(&rule)?;
         if self.service(&rule.key).is_some() {
             return Err(Refusal::Exists);
@@ -50,7 +47,7 @@ impl Control {
         if self.services.len() >= SERVICES_MAX {
             return Err(Refusal::NoMemory);
         }
-        let scheduler = find_scheduler(&rule.scheduler)?;
+        let scheduler = self.make_scheduler(&rule)?;
         let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
         self.services.push(ServiceEntry {
             rule,
@@ -58,26 +55,30 @@ impl Control {
             scheduling: Arc::new(Lock::new(scheduling)),
             servers: Vec::new(),
             tally: Tally::default(),
+            next_tick: None,
         });
         self.next_service += 1;
+        self.start_ticks(self.services.len() - 1, now);
         self.publish();
         Ok(Response::Done)
     }
 
-    fn edit_service(&mut self, rule: ServiceRule) -> Reply {
+    fn edit_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
         check_supported(&rule)?;
-        let service = &mut self.services[index];
-        {
-            let mut scheduling = service.scheduling.lock();
-            if service.rule.scheduler == rule.scheduler {
-                scheduling.flags = rule.flags;
-            } else {
-                let scheduler = find_scheduler(&rule.scheduler)?;
-                scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
+        if self.services[index].rule.scheduler == rule.scheduler {
+            self.services[index].scheduling.lock().flags = rule.flags;
+        } else {
+            let scheduler = self.make_scheduler(&rule)?;
+            let mut scheduling = self.services[index].scheduling.lock();
+            if scheduler.as_ref().is_some_and(|scheduler| !scheduler.fits(scheduling.ids.len())) {
+                return Err(Refusal::Invalid);
             }
+            scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
+            drop(scheduling);
+            self.start_ticks(index, now);
         }
-        service.rule = rule;
+        self.services[index].rule = rule;
         self.publish();
         Ok(Response::Done)
     }
@@ -107,6 +108,8 @@ impl Control {
             service.scheduling.lock().remove(&self.shared.destinations, server.id);
             self.trash.put(service.rule.key, service.id, server);
         }
+        // Workers may still see the service for a moment; what its scheduler holds is free from here on.
+        service.scheduling.lock().rebind(None, service.rule.flags, &self.shared.destinations);
     }
 
     fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
@@ -209,6 +212,16 @@ impl Control {
         self.services[service].servers.iter().position(|server| server.rule.endpoint == endpoint)
     }
 
+    /// The scheduler that a rule names, with fresh state.
+    fn make_scheduler(&mut self, rule: &ServiceRule) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
+        if rule.scheduler == "none" {
+            return Ok(None);
+        }
+        let (family, sysctls) = (rule.key.family(), Arc::clone(&self.shared.sysctls));
+        let context = sched::Context { family, sysctls, seed: self.rng.next_u64() };
+        sched::by_name(&rule.scheduler, &context).map(Some).ok_or(Refusal::NotFound)
+    }
+
     fn new_destination(&mut self) -> Option<DestinationId> {
         if let Some(id) = self.free_destinations.pop() {
             return Some(id);
@@ -272,17 +285,6 @@ fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
         return Err(not_supported("one-packet scheduling"));
     }
     Ok(())
-}
-
-fn find_scheduler(name: &str) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
-    if name == "none" {
-        return Ok(None);
-    }
-    match sched::by_name(name) {
-        Some(scheduler) => Ok(Some(scheduler)),
-        None if SCHEDULERS_TO_COME.contains(&name) => Err(not_supported(&format!("scheduler {name}"))),
-        None => Err(Refusal::NotFound),
-    }
 }
 
 fn not_supported(what: &str) -> Refusal {

@@ -11,6 +11,7 @@ mod estimate;
 mod filter;
 mod listing;
 mod neighbours;
+mod periodic;
 pub mod proc_files;
 pub mod status;
 mod trash;
@@ -21,7 +22,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::{Duration, Instant, Lock};
+use crate::base::{Duration, Instant, Lock, Rng};
 use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::estimate::Tally;
@@ -61,6 +62,8 @@ struct ServiceEntry {
     /// Newest first, as in `scheduling`.
     servers: Vec<ServerEntry>,
     tally: Tally,
+    /// When the scheduler's periodic work is due, if it has any.
+    next_tick: Option<Instant>,
 }
 
 /// A real server as configured.
@@ -87,6 +90,10 @@ pub struct Control {
     next_destination: u32,
     next_estimate: Instant,
     next_trash: Instant,
+    /// The earliest of the services' ticks, or earlier.
+    next_tick: Option<Instant>,
+    /// What the schedulers' chance comes from.
+    rng: Rng,
     change: u64,
     filter: Filter,
     /// Next hops that the host has been asked to keep resolved.
@@ -98,6 +105,7 @@ impl Control {
     /// An empty configuration over `shared`. `table_size` is what `size=` of listings says.
     pub fn new(shared: Arc<Shared>, table_size: u32, now: Instant) -> Self {
         Self {
+            rng: Rng::new(shared.scheduler_seed),
             shared,
             table_size,
             services: Vec::new(),
@@ -108,6 +116,7 @@ impl Control {
             next_destination: 1,
             next_estimate: now + ESTIMATE_PERIOD,
             next_trash: now + TRASH_PERIOD,
+            next_tick: None,
             change: 0,
             filter: Filter::default(),
             asked: BTreeSet::new(),
@@ -147,10 +156,11 @@ impl Control {
 
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        Some(self.next_estimate.min(self.next_trash))
+        let next = self.next_estimate.min(self.next_trash);
+        Some(self.next_tick.map_or(next, |tick| tick.min(next)))
     }
 
-    /// Does what is due by `now`: estimates, the trash.
+    /// Does what is due by `now`: estimates, the trash, the schedulers' periodic work.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.next_estimate <= now {
             self.estimate();
@@ -161,6 +171,7 @@ impl Control {
             self.empty_trash(due);
             self.next_trash = self.next_trash + TRASH_PERIOD;
         }
+        self.tick_schedulers(now);
     }
 
     /// The routes have changed: local addresses and thereby the filter may have.
