@@ -5,7 +5,7 @@
 //! Sequences are those of Linux 6.1 (`net/netfilter/ipvs/ip_vs_*.c`); lists run from the destination added last to
 //! the one added first.
 //!
-//! **Invariant**: a scheduler sees destinations and the packet's [`Flow`](crate::service::Flow), never the
+//! **Invariant**: a scheduler sees destinations and the packet's [`Flow`], never the
 //! connection table.
 
 mod cache;

@@ -153,6 +153,31 @@ impl Bench {
         names(destinations.iter().map(|address| self.pick_for(client, 1025, address.parse().unwrap())))
     }
 
+    /// Follows a recording of the kernel: `a4:2` adds destination 4 with weight 2, `e4:3` edits it, `d4` deletes it,
+    /// `10.1.2.3:1025=4` is a connection from there that got destination 4.
+    pub fn follow(&mut self, recording: &str) {
+        for word in recording.split_whitespace() {
+            if let Some((client, expected)) = word.split_once('=') {
+                let client: std::net::SocketAddrV4 = client.parse().unwrap();
+                let picked = self.pick_for((*client.ip()).into(), client.port(), Address::v4(0x0a09_0001));
+                assert_eq!(names(std::iter::once(picked)), expected, "{word}");
+                continue;
+            }
+            let (n, weight) = word[1..].split_once(':').unwrap_or((&word[1..], "0"));
+            let (n, weight) = (n.parse().unwrap(), weight.parse().unwrap());
+            match &word[..1] {
+                "a" if n > self.last => self.add(weight),
+                "a" => {
+                    self.table.get(DestinationId(n)).set_weight(weight);
+                    self.add_again(n);
+                }
+                "e" => self.edit(n, weight),
+                "d" => self.delete(n),
+                _ => panic!("{word}"),
+            }
+        }
+    }
+
     /// Checks that the next connections get these destinations.
     pub fn expect(&mut self, sequence: &str) {
         assert_eq!(self.picks(sequence.split_whitespace().count()), sequence);
