@@ -15,14 +15,11 @@ use crate::service::destination::DESTINATIONS_MAX;
 use crate::service::scheduler::{Scheduler, Scheduling};
 use crate::service::{DestinationId, Engine, Method, ServiceId, ServiceKey, Tunnel};
 
-/// Schedulers of the reference that lvx does not have yet.
-const SCHEDULERS_TO_COME: [&str; 10] = ["lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
-
 impl Control {
     pub(super) fn dispatch(&mut self, now: Instant, request: Request) -> Reply {
         match request {
-            Request::AddService(rule) => self.add_service(rule),
-            Request::EditService(rule) => self.edit_service(rule),
+            Request::AddService(rule) => self.add_service(now, rule),
+            Request::EditService(rule) => self.edit_service(now, rule),
             Request::DeleteService(key) => self.delete_service(&key, now),
             Request::Clear => self.clear(now),
             Request::AddServer { service, server } => self.add_server(&service, server),
@@ -42,7 +39,7 @@ impl Control {
         }
     }
 
-    fn add_service(&mut self, rule: ServiceRule) -> Reply {
+    fn add_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         check_supported(&rule)?;
         if self.service(&rule.key).is_some() {
             return Err(Refusal::Exists);
@@ -50,7 +47,7 @@ impl Control {
         if self.services.len() >= SERVICES_MAX {
             return Err(Refusal::NoMemory);
         }
-        let scheduler = find_scheduler(&rule.scheduler)?;
+        let scheduler = self.make_scheduler(&rule)?;
         check_persistence(&rule)?;
         let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
         self.services.push(ServiceEntry {
@@ -59,27 +56,35 @@ impl Control {
             scheduling: Arc::new(Lock::new(scheduling)),
             servers: Vec::new(),
             tally: Tally::default(),
+            next_tick: None,
         });
         self.next_service += 1;
+        self.start_ticks(self.services.len() - 1, now);
         self.publish();
         Ok(Response::Done)
     }
 
-    fn edit_service(&mut self, rule: ServiceRule) -> Reply {
+    fn edit_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
         check_supported(&rule)?;
-        let scheduler = find_scheduler(&rule.scheduler)?;
+        let is_same = self.services[index].rule.scheduler == rule.scheduler;
+        let scheduler = if is_same { None } else { self.make_scheduler(&rule)? };
         check_persistence(&rule)?;
-        let service = &mut self.services[index];
         {
-            let mut scheduling = service.scheduling.lock();
-            if service.rule.scheduler == rule.scheduler {
+            let mut scheduling = self.services[index].scheduling.lock();
+            if is_same {
                 scheduling.flags = rule.flags;
             } else {
+                if scheduler.as_ref().is_some_and(|scheduler| !scheduler.fits(scheduling.ids.len())) {
+                    return Err(Refusal::Invalid);
+                }
                 scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
             }
         }
-        service.rule = rule;
+        if !is_same {
+            self.start_ticks(index, now);
+        }
+        self.services[index].rule = rule;
         self.publish();
         Ok(Response::Done)
     }
@@ -111,6 +116,8 @@ impl Control {
             service.scheduling.lock().remove(&self.shared.destinations, server.id);
             self.trash.put(service.rule.key, service.id, server);
         }
+        // Workers may still see the service for a moment; what its scheduler holds is free from here on.
+        service.scheduling.lock().rebind(None, service.rule.flags, &self.shared.destinations);
     }
 
     fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
@@ -214,6 +221,16 @@ impl Control {
         self.services[service].servers.iter().position(|server| server.rule.endpoint == endpoint)
     }
 
+    /// The scheduler that a rule names, with fresh state.
+    fn make_scheduler(&mut self, rule: &ServiceRule) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
+        if rule.scheduler == "none" {
+            return Ok(None);
+        }
+        let (family, sysctls) = (rule.key.family(), Arc::clone(&self.shared.sysctls));
+        let context = sched::Context { family, sysctls, seed: self.rng.next_u64() };
+        sched::by_name(&rule.scheduler, &context).map(Some).ok_or(Refusal::NotFound)
+    }
+
     fn new_destination(&mut self) -> Option<DestinationId> {
         if let Some(id) = self.free_destinations.pop() {
             return Some(id);
@@ -267,17 +284,6 @@ fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
         ServiceKey::Address { .. } => {}
     }
     Ok(())
-}
-
-fn find_scheduler(name: &str) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
-    if name == "none" {
-        return Ok(None);
-    }
-    match sched::by_name(name) {
-        Some(scheduler) => Ok(Some(scheduler)),
-        None if SCHEDULERS_TO_COME.contains(&name) => Err(not_supported(&format!("scheduler {name}"))),
-        None => Err(Refusal::NotFound),
-    }
 }
 
 /// What the kernel checks of persistence once the scheduler is found.

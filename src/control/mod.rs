@@ -12,6 +12,7 @@ mod estimate;
 mod filter;
 mod listing;
 mod neighbours;
+mod periodic;
 pub mod proc_files;
 pub mod status;
 mod trash;
@@ -22,7 +23,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::{Duration, Instant, Lock};
+use crate::base::{Duration, Instant, Lock, Rng};
 use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
@@ -65,6 +66,8 @@ struct ServiceEntry {
     /// Newest first, as in `scheduling`.
     servers: Vec<ServerEntry>,
     tally: Tally,
+    /// When the scheduler's periodic work is due, if it has any.
+    next_tick: Option<Instant>,
 }
 
 impl ServiceEntry {
@@ -115,6 +118,10 @@ pub struct Control {
     next_defence: Instant,
     next_estimate: Instant,
     next_trash: Instant,
+    /// The earliest of the services' ticks, or earlier.
+    next_tick: Option<Instant>,
+    /// What the schedulers' chance comes from.
+    rng: Rng,
     change: u64,
     filter: Filter,
     /// Next hops that the host has been asked to keep resolved.
@@ -126,6 +133,7 @@ impl Control {
     /// An empty configuration over `shared`. `table_size` is what `size=` of listings says.
     pub fn new(shared: Arc<Shared>, table_size: u32, now: Instant) -> Self {
         Self {
+            rng: Rng::new(shared.scheduler_seed),
             shared,
             table_size,
             services: Vec::new(),
@@ -138,6 +146,7 @@ impl Control {
             next_defence: now + DEFENCE_PERIOD,
             next_estimate: now + ESTIMATE_PERIOD,
             next_trash: now + TRASH_PERIOD,
+            next_tick: None,
             change: 0,
             filter: Filter::default(),
             asked: BTreeSet::new(),
@@ -178,10 +187,10 @@ impl Control {
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let regular = self.next_estimate.min(self.next_trash).min(self.next_defence);
-        Some(self.defence.next_deadline().map_or(regular, |due| due.min(regular)))
+        [self.next_tick, self.defence.next_deadline()].into_iter().flatten().chain([regular]).min()
     }
 
-    /// Does what is due by `now`: estimates, the trash, the defence.
+    /// Does what is due by `now`: estimates, the trash, the defence, the schedulers' periodic work.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.next_estimate <= now {
             self.estimate();
@@ -198,6 +207,7 @@ impl Control {
             self.empty_trash(due);
             self.next_trash = self.next_trash + TRASH_PERIOD;
         }
+        self.tick_schedulers(now);
     }
 
     /// The routes have changed: local addresses and thereby the filter may have.

@@ -10,7 +10,7 @@ use crate::conn::TableConfig;
 use crate::route::Database;
 use crate::service::{Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
 
-fn control() -> Control {
+pub(super) fn control() -> Control {
     let table = TableConfig { connections_max: 64, bucket_bits: 0 };
     let routes = Database::new(&[]).snapshot();
     let shared = Shared::new(1, table, routes, &mut Rng::new(1));
@@ -21,11 +21,11 @@ fn endpoint(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse().unwrap(), port)
 }
 
-fn key() -> ServiceKey {
+pub(super) fn key() -> ServiceKey {
     ServiceKey::Address { protocol: Protocol::Tcp, endpoint: endpoint("10.9.0.1", 80) }
 }
 
-fn service(scheduler: &str) -> ServiceRule {
+pub(super) fn service(scheduler: &str) -> ServiceRule {
     ServiceRule {
         key: key(),
         scheduler: scheduler.to_owned(),
@@ -37,7 +37,7 @@ fn service(scheduler: &str) -> ServiceRule {
     }
 }
 
-fn server(number: u8) -> ServerRule {
+pub(super) fn server(number: u8) -> ServerRule {
     ServerRule {
         endpoint: Endpoint::new(Address::v4(0x0a02_0000 + u32::from(number)), 80),
         method: Method::Masquerading,
@@ -48,11 +48,11 @@ fn server(number: u8) -> ServerRule {
     }
 }
 
-fn execute(control: &mut Control, request: Request) -> Reply {
+pub(super) fn execute(control: &mut Control, request: Request) -> Reply {
     control.execute(Instant::START, request)
 }
 
-fn add_server(control: &mut Control, server: ServerRule) -> Reply {
+pub(super) fn add_server(control: &mut Control, server: ServerRule) -> Reply {
     execute(control, Request::AddServer { service: key(), server })
 }
 
@@ -271,6 +271,7 @@ fn a_table_of_services_has_an_end() {
             ))),
             servers: Vec::new(),
             tally: Tally::default(),
+            next_tick: None,
         });
     }
     assert_eq!(execute(&mut control, Request::AddService(service("rr"))), Err(Refusal::NoMemory));

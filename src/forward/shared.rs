@@ -50,9 +50,11 @@ pub struct Shared {
     /// Connections.
     pub connections: Table,
     /// Knobs.
-    pub sysctls: Sysctls,
+    pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
     pub defence: Defence,
+    /// What the schedulers' chance comes from.
+    pub scheduler_seed: u64,
     /// Link addresses that workers want.
     pub neighbour_requests: ArrayQueue<NeighbourRequest>,
     /// One slot a worker.
@@ -71,8 +73,9 @@ impl Shared {
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
-            sysctls: Sysctls::default(),
+            sysctls: Arc::default(),
             defence: Defence::default(),
+            scheduler_seed: rng.next_u64(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),
             change: AtomicU64::new(1),

@@ -27,6 +27,8 @@ impl Knob {
 enum Range {
     /// Any 32-bit signed integer.
     Int,
+    /// Seconds that fit a 32-bit signed integer as ticks.
+    Seconds,
     /// From the first to the second, both included.
     Between(i64, i64),
     /// A power of two from 1 on.
@@ -38,6 +40,8 @@ enum Range {
 }
 
 const INT_MAX: i64 = i32::MAX as i64;
+/// Ticks a second of the reference; its knobs that are kept in ticks have a range by it.
+const TICKS_PER_SECOND: i64 = 100;
 
 knobs! {
     /// One of so many new connections is dropped by `drop_packet` 3.
@@ -65,9 +69,9 @@ knobs! {
     /// Non-zero: tunnelled packets are not balanced after decapsulation.
     IgnoreTunneled = "ignore_tunneled", 0, Range::Int;
     /// Seconds after which an unused entry of lblc is dropped.
-    LblcExpiration = "lblc_expiration", 86400, Range::Int;
+    LblcExpiration = "lblc_expiration", 86400, Range::Seconds;
     /// Seconds after which an unused entry of lblcr is dropped.
-    LblcrExpiration = "lblcr_expiration", 86400, Range::Int;
+    LblcrExpiration = "lblcr_expiration", 86400, Range::Seconds;
     /// Non-zero: port unreachable to masqueraded servers for unknown replies.
     NatIcmpSend = "nat_icmp_send", 0, Range::Int;
     /// 0: tunnel packets larger than the MTU are fragmented.
@@ -211,6 +215,9 @@ impl Sysctls {
                 new_period = period;
             }
             Range::Int if !(i64::from(i32::MIN)..=INT_MAX).contains(&first) => return Err(SysctlError::Invalid),
+            Range::Seconds if first.unsigned_abs() > (INT_MAX / TICKS_PER_SECOND).unsigned_abs() => {
+                return Err(SysctlError::Invalid);
+            }
             Range::Between(low, high) if !(low..=high).contains(&first) => return Err(SysctlError::Invalid),
             Range::PowerOfTwo if !(1..=INT_MAX).contains(&first) || first & (first - 1) != 0 => {
                 return Err(SysctlError::Invalid);
@@ -280,6 +287,8 @@ pub const fn has_effect(knob: Knob) -> bool {
             | Knob::AmDropRate
             | Knob::AmemThresh
             | Knob::CacheBypass
+            | Knob::LblcExpiration
+            | Knob::LblcrExpiration
             | Knob::PmtuDisc
             | Knob::RunEstimation
     )
@@ -335,6 +344,10 @@ mod tests {
         assert_eq!(sysctls.sync_threshold(), (7, 100));
         sysctls.write("am_droprate", "-0x10").unwrap();
         assert_eq!(sysctls.get(Knob::AmDropRate), -16);
+        for seconds in [21_474_836, 0, -21_474_836] {
+            sysctls.write("lblc_expiration", &seconds.to_string()).unwrap();
+            assert_eq!(sysctls.get(Knob::LblcExpiration), seconds);
+        }
     }
 
     #[test]
@@ -373,6 +386,9 @@ mod tests {
             ("sync_threshold", "-1 50"),
             ("sync_retries", "4"),
             ("sync_version", "2"),
+            ("lblc_expiration", "21474837"),
+            ("lblcr_expiration", "-21474837"),
+            ("lblcr_expiration", "-9223372036854775807"),
             ("am_droprate", "2147483648"),
             ("am_droprate", "x"),
             ("am_droprate", ""),
