@@ -25,3 +25,5 @@ mod methods;
 mod pass;
 #[path = "netns/protocols.rs"]
 mod protocols;
+#[path = "netns/rules.rs"]
+mod rules;
