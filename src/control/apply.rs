@@ -258,9 +258,8 @@ fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
 /// Refuses what is to come in later versions, so that nothing is ignored.
 fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
     match rule.key {
-        ServiceKey::Mark { .. } => return Err(not_supported("a fwmark service")),
         ServiceKey::Address { protocol: Protocol::Sctp, .. } => return Err(not_supported("an SCTP service")),
-        ServiceKey::Address { .. } => {}
+        ServiceKey::Address { .. } | ServiceKey::Mark { .. } => {}
     }
     if rule.persistent_s.is_some() {
         return Err(not_supported("persistence"));

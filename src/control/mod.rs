@@ -10,6 +10,7 @@ mod apply;
 mod estimate;
 mod filter;
 mod listing;
+mod marks;
 mod neighbours;
 pub mod proc_files;
 pub mod status;
@@ -25,6 +26,7 @@ use crate::base::{Duration, Instant, Lock};
 use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::estimate::Tally;
+use crate::control::marks::MarkRules;
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::Filter;
@@ -80,6 +82,7 @@ pub struct Control {
     /// In order of creation.
     services: Vec<ServiceEntry>,
     trash: Trash,
+    mark_rules: MarkRules,
     total: Tally,
     next_service: u32,
     /// Numbers of destinations whose cells are free again.
@@ -102,6 +105,7 @@ impl Control {
             table_size,
             services: Vec::new(),
             trash: Trash::default(),
+            mark_rules: MarkRules::default(),
             total: Tally::default(),
             next_service: 1,
             free_destinations: Vec::new(),

@@ -133,10 +133,10 @@ impl Forwarder {
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
         let is_hosts = packet.ttl <= 1 || packet.is_too_big(mtu);
         if is_hosts {
-            return Decision::Verdict(Verdict::Pass);
+            return self.decide_crossing(packet, now, target);
         }
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
-            return Decision::Verdict(Verdict::Pass);
+            return self.decide_crossing(packet, now, target);
         };
         found.follow(Direction::Outbound, packet.event(), self.secure_tcp());
         let entry = found.entry();

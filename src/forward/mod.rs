@@ -17,6 +17,7 @@ mod decide;
 mod egress;
 mod fragment;
 mod icmp;
+mod marking;
 mod nat;
 pub mod parse;
 mod pipeline;

@@ -1,6 +1,6 @@
 //! One pass over a frame's headers: every length is checked here, and nowhere after.
 
-use crate::base::{Address, Endpoint, Family};
+use crate::base::{Address, Endpoint, Family, InterfaceId};
 use crate::conn::tcp;
 use crate::forward::related;
 use crate::forward::verdict::DropReason;
@@ -51,6 +51,8 @@ pub struct Packet {
     pub partial_checksum: bool,
     /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
     pub is_error: bool,
+    /// Where the frame was received; headers do not tell, so that [`parse`] leaves it to its caller.
+    pub interface: InterfaceId,
 }
 
 impl Packet {
@@ -71,6 +73,7 @@ impl Packet {
             dont_fragment: false,
             partial_checksum: false,
             is_error: false,
+            interface: InterfaceId(0),
         }
     }
 
@@ -295,6 +298,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
         is_error: false,
+        interface: InterfaceId(0),
     };
     Parsed::Transport
 }

@@ -26,10 +26,10 @@ impl Forwarder {
             return Decision::Verdict(Verdict::Pass);
         }
         let (address, port) = (packet.destination.address, packet.destination.port);
-        let Some(service) = self.services().find(0, packet.protocol, address, port) else {
+        let Some((service, mark)) = self.service_of(packet) else {
             return Decision::Verdict(Verdict::Pass);
         };
-        if port != service.port() {
+        if port != service.port() && !service.is_by_mark() {
             return no_server(service, packet);
         }
         let flow = Flow {
@@ -42,11 +42,11 @@ impl Forwarder {
         };
         let picked = service.scheduling.lock().pick(&self.shared.destinations, &flow);
         let Some(destination) = picked else { return no_server(service, packet) };
-        let connection = self.connection_to(destination, packet);
+        let connection = self.connection_to(destination, packet, mark);
         self.insert(&connection, packet, hash, now, target)
     }
 
-    fn connection_to(&self, destination_id: DestinationId, packet: &Packet) -> New {
+    fn connection_to(&self, destination_id: DestinationId, packet: &Packet, mark: u32) -> New {
         let destination = self.shared.destinations.get(destination_id);
         let mut server = destination.endpoint();
         if server.port == 0 {
@@ -57,7 +57,7 @@ impl Forwarder {
             destination: Endpoint::new(server.address, server.port),
             destination_id,
             flags: Flags::new(destination.method()),
-            mark: 0,
+            mark,
             controller: EntryId::NONE,
             timeout_s: 0,
         }

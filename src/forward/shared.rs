@@ -8,6 +8,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::base::{Address, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
+use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::sysctl::Sysctls;
 use crate::service::{Destinations, Services};
@@ -39,6 +40,8 @@ const ASLEEP: u64 = u64::MAX;
 pub struct Shared {
     /// Virtual services.
     pub services: Published<Services>,
+    /// The rules that mark packets.
+    pub marks: Published<Marks>,
     /// Routes and neighbours.
     pub routes: Published<Routes>,
     /// Destinations.
@@ -61,6 +64,7 @@ impl Shared {
         let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
         Self {
             services: Published::new(Services::default()),
+            marks: Published::new(Marks::default()),
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
