@@ -4,9 +4,7 @@ use std::net::IpAddr;
 
 use crate::base::{Address, Family};
 use crate::mark::protocols;
-use crate::mark::rule::{
-    AddressRange, Bits, InterfaceName, Match, Network, PortRange, PortSide, Rule, Target, Term,
-};
+use crate::mark::rule::{AddressRange, Bits, InterfaceName, Match, Network, PortRange, PortSide, Rule, Target, Term};
 use crate::mark::words;
 
 /// Ports that `-m multiport` takes; a range counts as two (`XT_MULTI_PORTS`).
@@ -53,10 +51,42 @@ pub(super) fn parse(words: Vec<String>, family: Family) -> Result<Rule, String> 
 }
 
 const OPTIONS: [&str; 36] = [
-    "-s", "--source", "--src", "-d", "--destination", "--dst", "-i", "--in-interface", "-p", "--protocol", "--proto",
-    "-m", "--match", "-j", "--jump", "--sport", "--source-port", "--dport", "--destination-port", "--sports",
-    "--source-ports", "--dports", "--destination-ports", "--ports", "--port", "--mark", "--src-range", "--dst-range",
-    "--comment", "--set-mark", "--set-xmark", "--and-mark", "--or-mark", "--xor-mark", "-g", "--goto",
+    "-s",
+    "--source",
+    "--src",
+    "-d",
+    "--destination",
+    "--dst",
+    "-i",
+    "--in-interface",
+    "-p",
+    "--protocol",
+    "--proto",
+    "-m",
+    "--match",
+    "-j",
+    "--jump",
+    "--sport",
+    "--source-port",
+    "--dport",
+    "--destination-port",
+    "--sports",
+    "--source-ports",
+    "--dports",
+    "--destination-ports",
+    "--ports",
+    "--port",
+    "--mark",
+    "--src-range",
+    "--dst-range",
+    "--comment",
+    "--set-mark",
+    "--set-xmark",
+    "--and-mark",
+    "--or-mark",
+    "--xor-mark",
+    "-g",
+    "--goto",
 ];
 
 /// A rule in the making.
