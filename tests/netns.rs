@@ -19,6 +19,8 @@ mod ground;
 mod lifecycle;
 #[path = "netns/load.rs"]
 mod load;
+#[path = "netns/marks.rs"]
+mod marks;
 #[path = "netns/methods.rs"]
 mod methods;
 #[path = "netns/pass.rs"]
