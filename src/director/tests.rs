@@ -496,3 +496,38 @@ fn a_marked_packet_to_another_host_is_balanced() {
     let again = frame(STATION_0, endpoint("10.1.0.2", 5), elsewhere, Some(SYN), b"");
     assert_eq!(director.receive(ETH0, &again), pass);
 }
+
+/// As the kernel does at `FORWARD`: the error carries no mark.
+#[test]
+fn an_error_about_a_marked_connection_to_another_host_is_relayed() {
+    let mut director = marking(Method::DirectRouting, 0);
+    let elsewhere = endpoint("192.0.2.1", 80);
+    director.receive(ETH0, &frame(STATION_0, client(false), elsewhere, Some(SYN), b""));
+    director.take_transmitted();
+    let error_about = |source: Endpoint| {
+        let quoted = frame(STATION_0, source, client(false), Some(ACK), b"");
+        let mut error = Vec::new();
+        let builder = PacketBuilder::ethernet2(ROUTER, STATION_0).ipv4([10, 1, 0, 1], [192, 0, 2, 1], 64);
+        let kind = etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port);
+        builder.icmpv4(kind).write(&mut error, &quoted[14..]).unwrap();
+        error
+    };
+    assert_eq!(director.receive(ETH0, &error_about(elsewhere)), Some(Verdict::Transmit(ETH1)));
+    let (_, out) = sent(&mut director);
+    assert_eq!((&out[..6], out[23]), (&SERVER_1[..], 1));
+    assert_eq!(director.receive(ETH0, &error_about(endpoint("192.0.2.1", 81))), Some(Verdict::Pass));
+}
+
+#[test]
+fn a_marked_packet_needs_no_route_to_its_destination() {
+    let mut director = marking(Method::DirectRouting, 0);
+    let served = ["eth0".to_owned(), "eth1".to_owned()];
+    let mut database = Database::new(&served);
+    for line in net_file::parse(&NET.replace("route add default via 10.0.0.1 dev eth0\n", "")).unwrap() {
+        database.apply(&line).unwrap();
+    }
+    director.set_routes(database.snapshot());
+    let to = |port| frame(STATION_0, client(false), endpoint("192.0.2.1", port), Some(SYN), b"");
+    assert_eq!(director.receive(ETH0, &to(80)), Some(Verdict::Transmit(ETH1)));
+    assert_eq!(director.receive(ETH0, &to(81)), Some(Verdict::Pass), "the host says that there is no route");
+}

@@ -10,7 +10,7 @@
 //!
 //! **Invariants**
 //! - What is read is honoured or refused; a text is taken whole or not at all.
-//! - Nothing here knows services or connections.
+//! - Nothing here knows which services or connections there are.
 //!
 //! **Deviation**: the tables `nat`, `raw`, `filter` and `security` are not looked at, nor are policy rules (`ip rule`).
 //!

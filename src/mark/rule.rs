@@ -191,7 +191,7 @@ pub enum Match {
     Multiport {
         /// Which port.
         side: PortSide,
-        /// One of them; at most [`super::options::MULTIPORT_MAX`] numbers.
+        /// One of them; at most 15 numbers, a range being two.
         ports: Term<Vec<PortRange>>,
     },
     /// `-m mark`

@@ -8,12 +8,9 @@ use crate::traffic::tally;
 
 /// What the program prints after it was told `rules` (of mangle's PREROUTING) in a network namespace of its own.
 fn saved(lab: &Lab, program: &str, rules: &[&str]) -> String {
-    let namespace = lab.dir().file_name().expect("a name").to_string_lossy().replace('.', "-");
-    lab.check("director", &["ip", "netns", "add", &namespace]);
     let script: String = rules.iter().map(|rule| format!("{program} -t mangle -A PREROUTING {rule} && ")).collect();
     let script = format!("{script} {program}-save -t mangle");
-    let answer = lab.run("director", &["ip", "netns", "exec", &namespace, "sh", "-c", &script]);
-    lab.check("director", &["ip", "netns", "delete", &namespace]);
+    let answer = lab.run("director", &["unshare", "--net", "sh", "-c", &script]);
     assert!(answer.status.success(), "{answer:?}");
     String::from_utf8_lossy(&answer.stdout).into_owned()
 }
@@ -47,7 +44,7 @@ fn each_twice() -> BTreeMap<&'static str, usize> {
 /// which keeps the port.
 #[test]
 fn a_mark_makes_one_service_of_addresses_and_ports() {
-    let Some(lab) = Lab::build(Shape::TwoArms, &["iptables", "ip6tables", "iptables-save"]) else { return };
+    let Some(lab) = Lab::build(Shape::TwoArms, &["iptables", "ip6tables", "unshare"]) else { return };
     let v4 = saved(
         &lab,
         "iptables",
