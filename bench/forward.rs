@@ -300,7 +300,11 @@ impl Bench {
         let connections_max = flows.max(1024) + flows / 8;
         let table = TableConfig { connections_max, bucket_bits: 12 };
         let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
-        let mut scheduling = Scheduling::new(sched::by_name("wlc"), SchedulerFlags::default(), &shared.destinations);
+        let mut scheduling = Scheduling::new(
+            sched::by_name("wlc", &sched::Context::default()),
+            SchedulerFlags::default(),
+            &shared.destinations,
+        );
         for number in 0..SERVERS {
             let id = DestinationId(u32::from(number) + 1);
             let destination = shared.destinations.make(id);
@@ -314,6 +318,7 @@ impl Bench {
             id: ServiceId(1),
             key,
             persistence: None,
+            engine: None,
             one_packet: false,
             scheduling: Arc::new(Lock::new(scheduling)),
         }]));

@@ -1,13 +1,14 @@
 //! The operator's own command.
 
 use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
 use lvx::host::{client, offline};
+use lvx::service::sysctl;
 
 /// Ask and steer a running lvxd, or replay packets through a director offline.
 #[derive(Parser, Debug)]
@@ -36,9 +37,17 @@ enum Command {
         /// Show all knobs.
         #[arg(short, long, conflicts_with = "knobs")]
         all: bool,
+        /// Set what a file like /etc/sysctl.conf says of net.ipv4.vs, all of it or nothing; - for standard input.
+        #[arg(short = 'p', long = "load", value_name = "FILE", conflicts_with_all = ["knobs", "all"])]
+        load: Option<PathBuf>,
         /// Knobs to show, or to set with =VALUE; with or without the prefix net.ipv4.vs.
-        #[arg(value_name = "NAME[=VALUE]", required_unless_present = "all")]
+        #[arg(value_name = "NAME[=VALUE]", required_unless_present_any = ["all", "load"])]
         knobs: Vec<String>,
+    },
+    /// Load or list the rules that mark packets for services of firewall marks (ipvsadm -f).
+    Mark {
+        #[command(subcommand)]
+        command: MarkCommand,
     },
     /// Run packets through a director offline: same input, same output.
     #[command(after_help = "With --steps, each line is a JSON object: {\"cmd\":[\"ipvsadm\",…]}, \
@@ -74,17 +83,82 @@ enum Command {
     },
 }
 
+/// `lvx sysctl -p FILE`.
+fn load_sysctls(socket: &Path, path: &Path) -> Result<u8, String> {
+    let refused = |text: String| format!("{}: {text}", path.display());
+    let text = match path.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => std::fs::read_to_string(path),
+    };
+    let text = text.map_err(|error| refused(error.to_string()))?;
+    let settings = sysctl::parse_file(&text).map_err(|line| refused(format!("line {line} is not NAME = VALUE")))?;
+    let settings: Vec<String> = settings.iter().map(|(_, name, value)| format!("{name}={value}")).collect();
+    let words = ["sysctl", "--all-or-none"].into_iter().chain(settings.iter().map(String::as_str));
+    client::lvx(socket, &words.collect::<Vec<_>>(), None)
+}
+
+#[derive(Subcommand, Debug)]
+enum MarkCommand {
+    /// Replace the rules of one family by those of a file; refused whole if any rule is.
+    #[command(after_help = "Of the table mangle, PREROUTING and INPUT count. Examples:\n  \
+                            iptables-save -t mangle | lvx mark load -\n  lvx mark load /etc/lvx.marks")]
+    Load {
+        #[command(flatten)]
+        family: FamilyChoice,
+        /// What iptables-save or ip6tables-save printed; - for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the rules as iptables-save and ip6tables-save do.
+    List {
+        #[command(flatten)]
+        family: FamilyChoice,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+#[group(multiple = false)]
+struct FamilyChoice {
+    /// Rules of IPv4.
+    #[arg(short = '4')]
+    v4: bool,
+    /// Rules of IPv6.
+    #[arg(short = '6')]
+    v6: bool,
+}
+
+impl FamilyChoice {
+    fn word(&self) -> Option<&'static str> {
+        if self.v4 { Some("-4") } else { self.v6.then_some("-6") }
+    }
+}
+
+fn mark(socket: &Path, command: &MarkCommand) -> Result<u8, String> {
+    match command {
+        MarkCommand::Load { family, file } => {
+            let words: Vec<&str> = ["mark", "load"].into_iter().chain(family.word()).chain(["-"]).collect();
+            client::lvx(socket, &words, Some(&client::read_rules(file)?))
+        }
+        MarkCommand::List { family } => {
+            let words: Vec<&str> = ["mark", "list"].into_iter().chain(family.word()).collect();
+            client::lvx(socket, &words, None)
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let status = match arguments.command {
         Command::Status { json } => {
             let words: &[&str] = if json { &["status", "--json"] } else { &["status"] };
-            client::lvx(&arguments.socket, words)
+            client::lvx(&arguments.socket, words, None)
         }
-        Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"]),
+        Command::Mark { command } => mark(&arguments.socket, &command),
+        Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"], None),
+        Command::Sysctl { load: Some(path), .. } => load_sysctls(&arguments.socket, &path),
         Command::Sysctl { knobs, .. } => {
             let words: Vec<&str> = std::iter::once("sysctl").chain(knobs.iter().map(String::as_str)).collect();
-            client::lvx(&arguments.socket, &words)
+            client::lvx(&arguments.socket, &words, None)
         }
         Command::Replay { net, steps: Some(steps), .. } => {
             if steps.as_os_str() == "-" {

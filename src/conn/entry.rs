@@ -462,6 +462,12 @@ impl<'a> Entry<'a> {
         self.set(IN_PACKETS, count);
     }
 
+    /// One more packet, counted without the entry's bucket: of a connection that a template controls and that is in
+    /// no table.
+    pub(super) fn count_packet(self) {
+        self.head[IN_PACKETS].fetch_add(1, Relaxed);
+    }
+
     /// Firewall mark of the packet that made the entry.
     pub fn mark(self) -> u32 {
         self.word(MARK)
@@ -478,6 +484,12 @@ impl<'a> Entry<'a> {
 
     pub(super) fn set_next(self, next: EntryId) {
         self.set(NEXT, next.0);
+    }
+
+    /// The record of its persistence engine; 0 for none.
+    #[inline]
+    pub(super) fn extra(self) -> u32 {
+        self.word(EXTRA)
     }
 
     pub(super) fn set_extra(self, extra: u32) {

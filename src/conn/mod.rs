@@ -4,15 +4,19 @@
 //! half (IPv6), found through a bucket of one cache line that holds a lock, tags and a coarse lower bound of each
 //! entry's deadline.
 //!
-//! Source of the behaviour: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, Linux 6.1.
+//! Source of the behaviour: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_proto_sctp.c`,
+//! Linux 6.1.
 //!
 //! **Invariants**
 //! - A thread holds one bucket at a time, and only for what one packet needs.
 //! - An entry past its deadline is absent to every lookup; [`Table::sweep`] frees it.
 //! - Nothing here chooses a destination or touches a packet.
 
+pub mod defence;
+pub mod engine_data;
 pub mod entry;
 pub mod pool;
+pub mod sctp;
 pub mod state;
 pub mod sweep;
 pub mod table;

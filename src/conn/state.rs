@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crate::conn::tcp;
+use crate::conn::{sctp, tcp};
 use crate::service::Protocol;
 
 /// The number of a state, per protocol as in the kernel; it travels in sync messages.
@@ -25,7 +25,8 @@ impl State {
             },
             (Some(Protocol::Tcp), false) => tcp::name(self),
             (Some(Protocol::Udp), false) => "UDP",
-            (Some(Protocol::Sctp) | None, false) => "NONE",
+            (Some(Protocol::Sctp), false) => sctp::name(self),
+            (None, false) => "NONE",
         }
     }
 }
@@ -46,6 +47,10 @@ pub enum Event {
     Tcp(tcp::Event),
     /// Any UDP datagram.
     Udp,
+    /// SCTP, by the first chunk.
+    Sctp(sctp::Event),
+    /// Nothing: the state stays, and with it the timeout (AH and ESP, SCTP without a chunk).
+    Nothing,
 }
 
 /// Timeouts that `--set` changes, seconds; read at every transition.

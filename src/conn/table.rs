@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
+use crate::conn::engine_data::EngineRecords;
 use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
 use crate::conn::pool::Pool;
 use crate::conn::state::{Direction, Event, State, Timeouts};
-use crate::conn::tcp;
+use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Destinations, Method, Protocol};
 
 const SLOTS: usize = 7;
@@ -111,6 +112,7 @@ pub struct Table {
     hash_keys: [u64; 4],
     v4: Pool<Line<WORDS_V4>>,
     v6: Pool<[AtomicU32; WORDS_V6]>,
+    engine_records: EngineRecords,
     destinations: Arc<Destinations>,
     timeouts: Timeouts,
     counters: TableCounters,
@@ -128,6 +130,7 @@ impl Table {
             hash_keys: [rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() | 1],
             v4: Pool::new(Family::V4, config.connections_max),
             v6: Pool::new(Family::V6, config.connections_max),
+            engine_records: EngineRecords::new(),
             destinations,
             timeouts: Timeouts::default(),
             counters: TableCounters::default(),
@@ -221,10 +224,80 @@ impl Table {
         })
     }
 
-    /// The template with exactly this key (client masked, its port 0), its bucket held.
-    pub fn find_template(&self, hash: u64, key: &Key, now: Instant) -> Option<Found<'_>> {
+    /// The template with exactly this key (client masked, its port 0) and this data of a persistence engine (empty
+    /// for none), its bucket held.
+    pub fn find_template(&self, hash: u64, key: &Key, data: &[u8], now: Instant) -> Option<Found<'_>> {
+        self.find(hash, now, self.is_template(key, data))
+    }
+
+    fn is_template<'a>(&'a self, key: &Key, data: &'a [u8]) -> impl Fn(Entry<'_>) -> bool + Copy + use<'a> {
         let wanted = Wanted::new(key);
-        self.find(hash, now, move |entry| entry.flags().has(Flags::TEMPLATE) && wanted.is_key_of(entry))
+        move |entry| {
+            // An engine finds its data whoever the client is (`ip_vs_ct_in_get`, `ip_vs_sip_ct_match`), but for the
+            // masked address, which is the template's too.
+            entry.flags().has(Flags::TEMPLATE)
+                && wanted.is_key_of(entry)
+                && match (entry.extra(), data) {
+                    (0, []) => true,
+                    (0, _) | (_, []) => false,
+                    (record, data) => self.engine_records.holds(record, data),
+                }
+        }
+    }
+
+    /// Adds a template, unless there is one with its key and data. `data` is what its persistence engine remembers
+    /// it by, at most [`ENGINE_DATA_OCTETS_MAX`](crate::conn::engine_data::ENGINE_DATA_OCTETS_MAX) octets; empty for none.
+    pub fn insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Inserted<'_> {
+        let bucket = Held::lock(self.bucket(hash));
+        let now_ticks = ticks(now);
+        if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, self.is_template(&new.key, data)) {
+            return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
+        }
+        let record = match data {
+            [] => 0,
+            data => match self.engine_records.store(data) {
+                Some(record) => record,
+                None => {
+                    self.counters.full.fetch_add(1, Ordering::Relaxed);
+                    return Inserted::Full;
+                }
+            },
+        };
+        let inserted = self.insert_into(bucket, hash, new, now_ticks);
+        match &inserted {
+            Inserted::New(found) => found.entry.set_extra(record),
+            Inserted::Existing(_) | Inserted::Full if record != 0 => self.engine_records.free(record),
+            Inserted::Existing(_) | Inserted::Full => {}
+        }
+        inserted
+    }
+
+    /// The data by which a persistence engine remembers an entry; empty for none.
+    pub fn engine_data(&self, entry: Entry<'_>) -> Vec<u8> {
+        match entry.extra() {
+            0 => Vec::new(),
+            record => self.engine_records.load(record),
+        }
+    }
+
+    /// The keyed hash of a persistence engine's data, by which its templates are found.
+    pub fn hash_of_data(&self, data: &[u8]) -> u64 {
+        let [k0, k1, k2, k3] = self.hash_keys;
+        let start = fold(data.len() as u64 ^ k1, k3);
+        data.chunks(8).fold(start, |hash, chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            fold(hash ^ u64::from_le_bytes(word) ^ k0, k2)
+        })
+    }
+
+    /// Settles a packet of one-packet scheduling at the template that controlled it.
+    pub fn end_one_packet(&self, controller: EntryId) {
+        if !controller.is_none() {
+            let template = self.entry(controller);
+            template.count_packet();
+            template.release();
+        }
     }
 
     #[inline(always)]
@@ -239,15 +312,19 @@ impl Table {
     pub fn insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        let template = new.flags.has(Flags::TEMPLATE);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
         if new.key.client.port != 0 {
             let wanted = Wanted::new(&new.key);
-            let same = move |entry: Entry<'_>| !template && wanted.is_inbound(entry);
+            let same = move |entry: Entry<'_>| wanted.is_inbound(entry);
             if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, same) {
                 return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
             }
         }
+        self.insert_into(bucket, hash, new, now_ticks)
+    }
+
+    fn insert_into<'t>(&'t self, bucket: Held<'t>, hash: u64, new: &New, now_ticks: u32) -> Inserted<'t> {
+        let template = new.flags.has(Flags::TEMPLATE);
         let family = new.key.other.address.family().max(new.key.client.address.family());
         let cell = match family {
             Family::V4 => self.v4.allocate(),
@@ -277,7 +354,8 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.get(new.destination_id).bind(template);
         }
-        let slot = self.link(bucket.line, hash, entry, now_ticks);
+        let linked = self.link(bucket.line, hash, entry, now_ticks);
+        let slot = self.bring_forward(bucket.line, hash, entry, linked, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
         Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
@@ -303,6 +381,18 @@ impl Table {
     #[inline(always)]
     fn bucket(&self, hash: u64) -> &Line<16> {
         &self.buckets[(hash & self.mask) as usize]
+    }
+
+    pub(super) fn bucket_of(&self, hash: u64) -> &Line<16> {
+        self.bucket(hash)
+    }
+
+    /// The hash under which an entry stands.
+    pub(super) fn hash_of_entry(&self, entry: Entry<'_>) -> u64 {
+        match entry.extra() {
+            0 => self.hash(entry.protocol(), entry.client()),
+            record => self.hash_of_data(&self.engine_records.load(record)),
+        }
     }
 
     pub(super) fn bucket_at(&self, index: usize) -> &Line<16> {
@@ -390,22 +480,25 @@ impl Table {
         false
     }
 
-    /// The counts of active and inactive connections, and the template, when a held entry enters a state of TCP.
+    /// The counts of active and inactive connections, and the template, when a held entry enters another state.
     #[inline(never)]
-    fn enter_tcp(&self, entry: Entry<'_>, new: State) {
+    fn enter(&self, entry: Entry<'_>, is_active: bool, is_established: bool) {
         let flags = entry.flags();
-        let is_active = tcp::is_active(new);
         if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
             self.destinations.get(entry.destination()).count_active(is_active);
             entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
         }
-        if new == tcp::ESTABLISHED {
+        if is_established {
             self.assure_controller(entry);
         }
     }
 
     fn assure_controller(&self, entry: Entry<'_>) {
-        let controller = entry.controller();
+        self.assure(entry.controller());
+    }
+
+    /// Marks a template as assured: a connection that it controls was confirmed.
+    pub fn assure(&self, controller: EntryId) {
         if !controller.is_none() {
             self.entry(controller).assure_template();
         }
@@ -424,6 +517,49 @@ impl Table {
         entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
         bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
         None
+    }
+
+    /// The place of an entry that was just linked, once it stands before an older one that the server's packets match
+    /// too: a client may come from one port to two virtual services that masquerade to one server, and then the kernel
+    /// finds the newer connection (`ip_vs_conn_out_get`: new ones are at the head of their list).
+    fn bring_forward(
+        &self,
+        bucket: &Line<16>,
+        hash: u64,
+        entry: Entry<'_>,
+        linked: Option<u8>,
+        now_ticks: u32,
+    ) -> Option<u8> {
+        let is_reached = |flags: Flags| flags.method() == Method::Masquerading && !flags.has(Flags::TEMPLATE);
+        if !is_reached(entry.flags()) {
+            return linked;
+        }
+        let (code, client, from) = (entry.protocol_code(), entry.client(), entry.destination_endpoint());
+        let is_alike = move |other: Entry<'_>| {
+            is_reached(other.flags())
+                && other.protocol_code() == code
+                && other.client() == client
+                && other.destination_endpoint() == from
+        };
+        let found = self.search(bucket, hash, now_ticks, is_alike);
+        // Whoever is chained stands behind all slots, and a new one at the head of the chain.
+        let Some((older, Some(before))) = found.filter(|(older, _)| older.id() != entry.id()) else { return linked };
+        let place = |slot: u8| FIRST_SLOT + 2 * usize::from(slot);
+        let bound = |of: Entry<'_>| tag(hash) << 16 | u32::from(coarse(of.deadline(), now_ticks));
+        let put = |slot: u8, of: Entry<'_>| {
+            bucket.0[place(slot) + 1].store(of.id().0, Ordering::Relaxed);
+            bucket.0[place(slot)].store(bound(of), Ordering::Relaxed);
+        };
+        match linked {
+            Some(slot) => put(slot, older),
+            None => {
+                self.unchain(bucket, entry.id());
+                older.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
+                bucket.0[OVERFLOW].store(older.id().0, Ordering::Relaxed);
+            }
+        }
+        put(before, entry);
+        Some(before)
     }
 
     /// True when a bucket takes no more entries, so that its holder's walk has an end: a client can send any number
@@ -449,6 +585,9 @@ impl Table {
             destination.unbind(flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
         }
         self.release_controller(entry.controller());
+        if entry.extra() != 0 {
+            self.engine_records.free(entry.extra());
+        }
         self.free(place.id);
         self.counters.removed.fetch_add(1, Ordering::Relaxed);
     }
@@ -561,17 +700,21 @@ impl<'t> Found<'t> {
         }
         match event {
             Event::Tcp(event) => {
-                let side = match direction {
-                    Direction::Outbound => tcp::Side::Output,
-                    Direction::Inbound if flags.has(Flags::NO_OUTPUT) => tcp::Side::InputOnly,
-                    Direction::Inbound => tcp::Side::Input,
-                };
+                let side = tcp::Side::of(direction, flags);
                 let (old, new) = (timer.state(), tcp::next(secure_tcp, side, event, timer.state()));
                 if new != old {
-                    self.table.enter_tcp(self.entry, new);
+                    self.table.enter(self.entry, tcp::is_active(new), new == tcp::ESTABLISHED);
                 }
                 timer.with_state(new, self.table.timeouts.tcp_s(new))
             }
+            Event::Sctp(event) => {
+                let (old, new) = (timer.state(), sctp::next(tcp::Side::of(direction, flags), event, timer.state()));
+                if new != old {
+                    self.table.enter(self.entry, sctp::is_active(new), new == sctp::ESTABLISHED);
+                }
+                timer.with_state(new, sctp::timeout_s(new))
+            }
+            Event::Nothing => timer,
             Event::Udp => {
                 if direction == Direction::Outbound {
                     self.table.assure_controller(self.entry);

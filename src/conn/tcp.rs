@@ -2,7 +2,8 @@
 //!
 //! Source: `net/netfilter/ipvs/ip_vs_proto_tcp.c`, Linux 6.1: `tcp_states` and `tcp_states_dos`.
 
-use crate::conn::state::State;
+use crate::conn::entry::Flags;
+use crate::conn::state::{Direction, State};
 use crate::wire::tcp::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN};
 
 /// States, in the kernel's numbering.
@@ -121,6 +122,18 @@ pub enum Side {
     Output = 1,
     /// The client's packet, no answer seen so far (direct routing, tunnelling).
     InputOnly = 2,
+}
+
+impl Side {
+    /// The rows for a packet in `direction` of a connection with these flags.
+    #[inline(always)]
+    pub(super) fn of(direction: Direction, flags: Flags) -> Self {
+        match direction {
+            Direction::Outbound => Side::Output,
+            Direction::Inbound if flags.has(Flags::NO_OUTPUT) => Side::InputOnly,
+            Direction::Inbound => Side::Input,
+        }
+    }
 }
 
 type Row = [State; STATES];

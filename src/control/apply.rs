@@ -13,21 +13,18 @@ use crate::route::Route;
 use crate::sched;
 use crate::service::destination::DESTINATIONS_MAX;
 use crate::service::scheduler::{Scheduler, Scheduling};
-use crate::service::{DestinationId, Method, Protocol, ServiceId, ServiceKey, Tunnel};
-
-/// Schedulers of the reference that lvx does not have yet.
-const SCHEDULERS_TO_COME: [&str; 10] = ["lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+use crate::service::{DestinationId, Engine, Method, ServiceId, ServiceKey, Tunnel};
 
 impl Control {
     pub(super) fn dispatch(&mut self, now: Instant, request: Request) -> Reply {
         match request {
-            Request::AddService(rule) => self.add_service(rule),
-            Request::EditService(rule) => self.edit_service(rule),
-            Request::DeleteService(key) => self.delete_service(&key),
-            Request::Clear => self.clear(),
+            Request::AddService(rule) => self.add_service(now, rule),
+            Request::EditService(rule) => self.edit_service(now, rule),
+            Request::DeleteService(key) => self.delete_service(&key, now),
+            Request::Clear => self.clear(now),
             Request::AddServer { service, server } => self.add_server(&service, server),
             Request::EditServer { service, server } => self.edit_server(&service, server),
-            Request::DeleteServer { service, server } => self.delete_server(&service, server),
+            Request::DeleteServer { service, server } => self.delete_server(&service, server, now),
             Request::Zero(only) => self.zero(only.as_ref()),
             Request::SetTimeouts { tcp_s, tcp_fin_s, udp_s } => {
                 self.shared.connections.timeouts().set(tcp_s, tcp_fin_s, udp_s);
@@ -42,15 +39,15 @@ impl Control {
         }
     }
 
-    fn add_service(&mut self, rule: ServiceRule) -> Reply {
-        check_supported(&rule)?;
+    fn add_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         if self.service(&rule.key).is_some() {
             return Err(Refusal::Exists);
         }
         if self.services.len() >= SERVICES_MAX {
             return Err(Refusal::NoMemory);
         }
-        let scheduler = find_scheduler(&rule.scheduler)?;
+        let scheduler = self.make_scheduler(&rule)?;
+        check_persistence(&rule)?;
         let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
         self.services.push(ServiceEntry {
             rule,
@@ -58,41 +55,51 @@ impl Control {
             scheduling: Arc::new(Lock::new(scheduling)),
             servers: Vec::new(),
             tally: Tally::default(),
+            next_tick: None,
         });
         self.next_service += 1;
+        self.start_ticks(self.services.len() - 1, now);
         self.publish();
         Ok(Response::Done)
     }
 
-    fn edit_service(&mut self, rule: ServiceRule) -> Reply {
+    fn edit_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
-        check_supported(&rule)?;
-        let service = &mut self.services[index];
+        let is_same = self.services[index].rule.scheduler == rule.scheduler;
+        let scheduler = if is_same { None } else { self.make_scheduler(&rule)? };
+        check_persistence(&rule)?;
         {
-            let mut scheduling = service.scheduling.lock();
-            if service.rule.scheduler == rule.scheduler {
+            let mut scheduling = self.services[index].scheduling.lock();
+            if is_same {
                 scheduling.flags = rule.flags;
             } else {
-                let scheduler = find_scheduler(&rule.scheduler)?;
+                if scheduler.as_ref().is_some_and(|scheduler| !scheduler.fits(scheduling.ids.len())) {
+                    return Err(Refusal::Invalid);
+                }
                 scheduling.rebind(scheduler, rule.flags, &self.shared.destinations);
             }
         }
-        service.rule = rule;
+        if !is_same {
+            self.start_ticks(index, now);
+        }
+        self.services[index].rule = rule;
         self.publish();
         Ok(Response::Done)
     }
 
-    fn delete_service(&mut self, key: &ServiceKey) -> Reply {
+    fn delete_service(&mut self, key: &ServiceKey, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         self.unlink_service(index);
+        self.server_gone(now);
         self.publish();
         Ok(Response::Done)
     }
 
-    fn clear(&mut self) -> Reply {
+    fn clear(&mut self, now: Instant) -> Reply {
         while !self.services.is_empty() {
             self.unlink_service(0);
         }
+        self.server_gone(now);
         self.publish();
         Ok(Response::Done)
     }
@@ -107,6 +114,8 @@ impl Control {
             service.scheduling.lock().remove(&self.shared.destinations, server.id);
             self.trash.put(service.rule.key, service.id, server);
         }
+        // Workers may still see the service for a moment; what its scheduler holds is free from here on.
+        service.scheduling.lock().rebind(None, service.rule.flags, &self.shared.destinations);
     }
 
     fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
@@ -169,7 +178,7 @@ impl Control {
         Ok(Response::Done)
     }
 
-    fn delete_server(&mut self, key: &ServiceKey, endpoint: Endpoint) -> Reply {
+    fn delete_server(&mut self, key: &ServiceKey, endpoint: Endpoint, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         let position = self.server(index, endpoint).ok_or(Refusal::NotFound)?;
         let service = &mut self.services[index];
@@ -181,6 +190,7 @@ impl Control {
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
         self.trash.put(*key, service.id, server);
+        self.server_gone(now);
         self.configured();
         Ok(Response::Done)
     }
@@ -207,6 +217,16 @@ impl Control {
 
     fn server(&self, service: usize, endpoint: Endpoint) -> Option<usize> {
         self.services[service].servers.iter().position(|server| server.rule.endpoint == endpoint)
+    }
+
+    /// The scheduler that a rule names, with fresh state.
+    fn make_scheduler(&mut self, rule: &ServiceRule) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
+        if rule.scheduler == "none" {
+            return Ok(None);
+        }
+        let (family, sysctls) = (rule.key.family(), Arc::clone(&self.shared.sysctls));
+        let context = sched::Context { family, sysctls, seed: self.rng.next_u64() };
+        sched::by_name(&rule.scheduler, &context).map(Some).ok_or(Refusal::NotFound)
     }
 
     fn new_destination(&mut self) -> Option<DestinationId> {
@@ -255,34 +275,15 @@ fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses what is to come in later versions, so that nothing is ignored.
-fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
-    match rule.key {
-        ServiceKey::Mark { .. } => return Err(not_supported("a fwmark service")),
-        ServiceKey::Address { protocol: Protocol::Sctp, .. } => return Err(not_supported("an SCTP service")),
-        ServiceKey::Address { .. } => {}
+/// What the kernel checks of persistence once the scheduler is found.
+fn check_persistence(rule: &ServiceRule) -> Result<(), Refusal> {
+    if rule.engine.as_deref().is_some_and(|name| Engine::by_name(name).is_none()) {
+        return Err(Refusal::NotFound);
     }
-    if rule.persistent_s.is_some() {
-        return Err(not_supported("persistence"));
-    }
-    if rule.engine.is_some() {
-        return Err(not_supported("a persistence engine"));
-    }
-    if rule.one_packet {
-        return Err(not_supported("one-packet scheduling"));
+    if rule.key.family() == Family::V6 && !(1..=128).contains(&rule.mask) {
+        return Err(Refusal::Invalid);
     }
     Ok(())
-}
-
-fn find_scheduler(name: &str) -> Result<Option<Box<dyn Scheduler>>, Refusal> {
-    if name == "none" {
-        return Ok(None);
-    }
-    match sched::by_name(name) {
-        Some(scheduler) => Ok(Some(scheduler)),
-        None if SCHEDULERS_TO_COME.contains(&name) => Err(not_supported(&format!("scheduler {name}"))),
-        None => Err(Refusal::NotFound),
-    }
 }
 
 fn not_supported(what: &str) -> Refusal {

@@ -5,9 +5,9 @@ use crate::command::request::{ConnectionInfo, Refusal, ServerInfo, ServiceInfo};
 
 use crate::command::{Reply, Response};
 use crate::conn::entry::ticks;
-use crate::conn::{Entry, Flags};
+use crate::conn::{Entry, Flags, Table};
 use crate::control::{Control, ServiceEntry};
-use crate::service::{DestinationId, Destinations, ServiceKey};
+use crate::service::{DestinationId, Engine, ServiceKey};
 
 impl Control {
     pub(super) fn list_services(&self, only: Option<&ServiceKey>) -> Reply {
@@ -46,8 +46,8 @@ impl Control {
 
     /// Appends the connections of one bucket of the table.
     pub fn connections_of(&self, bucket: usize, now: Instant, rows: &mut Vec<ConnectionInfo>) {
-        let destinations = &self.shared.destinations;
-        self.shared.connections.visit_bucket(bucket, now, |entry| rows.push(connection_info(entry, destinations, now)));
+        let connections = &self.shared.connections;
+        connections.visit_bucket(bucket, now, |entry| rows.push(connection_info(entry, connections, now)));
     }
 
     pub(super) fn list_timeouts(&self) -> Reply {
@@ -56,16 +56,17 @@ impl Control {
     }
 }
 
-fn connection_info(entry: Entry<'_>, destinations: &Destinations, now: Instant) -> ConnectionInfo {
+fn connection_info(entry: Entry<'_>, table: &Table, now: Instant) -> ConnectionInfo {
     let flags = entry.flags();
     let mut destination = entry.destination_endpoint();
     if entry.destination() != DestinationId::NONE {
         // An IPv4 entry has no room for the address of an IPv6 tunnel's end.
-        let configured = destinations.get(entry.destination()).endpoint().address;
+        let configured = table.destinations().get(entry.destination()).endpoint().address;
         if configured.family() != entry.client().address.family() {
             destination.address = configured;
         }
     }
+    let data = table.engine_data(entry);
     ConnectionInfo {
         protocol: entry.protocol(),
         expires_s: entry.expires_s(ticks(now)),
@@ -73,7 +74,9 @@ fn connection_info(entry: Entry<'_>, destinations: &Destinations, now: Instant) 
         client: entry.client(),
         virtual_service: entry.virtual_service(),
         destination,
-        engine: None,
+        // There is one engine, and its data are text.
+        engine: (!data.is_empty())
+            .then(|| (Engine::Sip.name().to_owned(), String::from_utf8_lossy(&data).into_owned())),
         from_sync: flags.has(Flags::SYNC),
     }
 }

@@ -7,10 +7,13 @@
 //!   number that all workers must have adopted before the client hears it ([`Control::change`]).
 
 mod apply;
+mod defence;
 mod estimate;
 mod filter;
 mod listing;
+mod marks;
 mod neighbours;
+mod periodic;
 pub mod proc_files;
 pub mod status;
 mod trash;
@@ -21,15 +24,19 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::{Duration, Instant, Lock};
+use crate::base::{Duration, Instant, Lock, Rng};
 use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
+use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
+use crate::control::marks::MarkRules;
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::Filter;
+use crate::service::real_servers::{RealServer, RealServers};
 use crate::service::scheduler::Scheduling;
-use crate::service::{DestinationId, Service, ServiceId, ServiceKey, Services};
+use crate::service::sysctl::Knob;
+use crate::service::{DestinationId, Engine, Method, Persistence, Service, ServiceId, ServiceKey, Services};
 
 /// The estimator's period (`net/netfilter/ipvs/ip_vs_est.c`).
 const ESTIMATE_PERIOD: Duration = Duration::from_secs(2);
@@ -61,6 +68,30 @@ struct ServiceEntry {
     /// Newest first, as in `scheduling`.
     servers: Vec<ServerEntry>,
     tally: Tally,
+    /// When the scheduler's periodic work is due, if it has any.
+    next_tick: Option<Instant>,
+}
+
+impl ServiceEntry {
+    fn persistence(&self) -> Option<Persistence> {
+        let mask = self.rule.mask;
+        self.rule.persistent_s.map(|timeout_s| Persistence { timeout_s, mask })
+    }
+
+    fn snapshot(&self) -> Service {
+        Service {
+            id: self.id,
+            key: self.rule.key,
+            persistence: self.persistence(),
+            engine: self.engine(),
+            one_packet: self.rule.one_packet,
+            scheduling: Arc::clone(&self.scheduling),
+        }
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.rule.engine.as_deref().and_then(Engine::by_name)
+    }
 }
 
 /// A real server as configured.
@@ -80,13 +111,20 @@ pub struct Control {
     /// In order of creation.
     services: Vec<ServiceEntry>,
     trash: Trash,
+    mark_rules: MarkRules,
     total: Tally,
     next_service: u32,
     /// Numbers of destinations whose cells are free again.
     free_destinations: Vec<DestinationId>,
     next_destination: u32,
+    defence: DefenceState,
+    next_defence: Instant,
     next_estimate: Instant,
     next_trash: Instant,
+    /// The earliest of the services' ticks, or earlier.
+    next_tick: Option<Instant>,
+    /// What the schedulers' chance comes from.
+    rng: Rng,
     change: u64,
     filter: Filter,
     /// Next hops that the host has been asked to keep resolved.
@@ -98,16 +136,21 @@ impl Control {
     /// An empty configuration over `shared`. `table_size` is what `size=` of listings says.
     pub fn new(shared: Arc<Shared>, table_size: u32, now: Instant) -> Self {
         Self {
+            rng: Rng::new(shared.scheduler_seed),
             shared,
             table_size,
             services: Vec::new(),
             trash: Trash::default(),
+            mark_rules: MarkRules::default(),
             total: Tally::default(),
             next_service: 1,
             free_destinations: Vec::new(),
             next_destination: 1,
+            defence: DefenceState::new(1),
+            next_defence: now + DEFENCE_PERIOD,
             next_estimate: now + ESTIMATE_PERIOD,
             next_trash: now + TRASH_PERIOD,
+            next_tick: None,
             change: 0,
             filter: Filter::default(),
             asked: BTreeSet::new(),
@@ -147,25 +190,57 @@ impl Control {
 
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        Some(self.next_estimate.min(self.next_trash))
+        let regular = self.next_estimate.min(self.next_trash).min(self.next_defence);
+        [self.next_tick, self.defence.next_deadline()].into_iter().flatten().chain([regular]).min()
     }
 
-    /// Does what is due by `now`: estimates, the trash.
+    /// Does what is due by `now`: estimates, the trash, the defence, the schedulers' periodic work.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.next_estimate <= now {
             self.estimate();
             self.next_estimate = self.next_estimate + ESTIMATE_PERIOD;
         }
+        while self.next_defence <= now {
+            self.update_defence();
+            self.drop_entries(now);
+            self.next_defence = self.next_defence + DEFENCE_PERIOD;
+        }
+        self.flush_connections(now);
         while self.next_trash <= now {
             let due = self.next_trash;
             self.empty_trash(due);
             self.next_trash = self.next_trash + TRASH_PERIOD;
         }
+        self.tick_schedulers(now);
     }
 
     /// The routes have changed: local addresses and thereby the filter may have.
     pub fn routes_changed(&mut self) {
         self.configured();
+    }
+
+    /// Knobs have been set.
+    pub fn sysctls_changed(&mut self) {
+        self.update_defence();
+        self.update_real_servers();
+    }
+
+    /// Publishes which real servers masquerade, while something asks for them.
+    fn update_real_servers(&mut self) {
+        let is_wanted = self.shared.sysctls.is_on(Knob::NatIcmpSend)
+            || self.services.iter().any(|service| service.engine().is_some());
+        if !is_wanted {
+            if !self.shared.real_servers.load().1.is_empty() {
+                self.shared.real_servers.publish(RealServers::default());
+            }
+            return;
+        }
+        let services = self.services.iter().map(|service| (Arc::new(service.snapshot()), service));
+        self.shared.real_servers.publish(RealServers::new(services.flat_map(|(snapshot, service)| {
+            let masqueraded = service.servers.iter().filter(|server| server.rule.method == Method::Masquerading);
+            masqueraded
+                .map(move |server| (server.rule.endpoint, RealServer { id: server.id, service: Arc::clone(&snapshot) }))
+        })));
     }
 
     /// What workers and control share.
@@ -179,19 +254,14 @@ impl Control {
 
     /// Publishes the services as they are now.
     fn publish(&mut self) {
-        let snapshot = Services::new(self.services.iter().map(|entry| Service {
-            id: entry.id,
-            key: entry.rule.key,
-            persistence: None,
-            one_packet: entry.rule.one_packet,
-            scheduling: Arc::clone(&entry.scheduling),
-        }));
+        let snapshot = Services::new(self.services.iter().map(ServiceEntry::snapshot));
         self.shared.services.publish(snapshot);
         self.configured();
     }
 
-    /// What follows from services, servers or routes being other than before.
+    /// What follows from services, servers, knobs or routes being other than before.
     fn configured(&mut self) {
+        self.update_real_servers();
         self.update_filter();
         self.want_neighbours();
     }

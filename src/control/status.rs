@@ -1,6 +1,7 @@
 //! What `lvx` asks the director: its state in a page, its knobs.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -137,7 +138,9 @@ pub fn page(status: &Status) -> String {
 ///
 /// # Errors
 /// A sentence when the words are not such a command.
-pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: Instant) -> Result<Output, String> {
+pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Result<Output, String> {
+    let shared = Arc::clone(control.shared());
+    let shared = &*shared;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["status"] => Ok(done(page(&Status::of(control, shared, now)))),
@@ -148,7 +151,16 @@ pub fn lvx_command(words: &[String], control: &Control, shared: &Shared, now: In
         ["sysctl", "-a"] => {
             Ok(done(shared.sysctls.list().map(|(name, value)| format!("{name} = {value}\n")).collect()))
         }
-        ["sysctl", rest @ ..] if !rest.is_empty() => Ok(set_or_show(rest, shared)),
+        ["sysctl", "--all-or-none", rest @ ..] => {
+            let output = set_all(rest, shared)?;
+            control.sysctls_changed();
+            Ok(output)
+        }
+        ["sysctl", rest @ ..] if !rest.is_empty() => {
+            let output = set_or_show(rest, shared);
+            control.sysctls_changed();
+            Ok(output)
+        }
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }
 }
@@ -183,6 +195,29 @@ fn set_or_show(words: &[&str], shared: &Shared) -> Output {
         }
     }
     output
+}
+
+/// Sets what a file asks for, all of it or nothing.
+fn set_all(words: &[&str], shared: &Shared) -> Result<Output, String> {
+    let pair = |word: &&str| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings: Option<Vec<(String, String)>> = words.iter().map(pair).collect();
+    let settings = settings.ok_or("settings are NAME=VALUE")?;
+    let mut output = done(String::new());
+    match shared.sysctls.write_all(&settings) {
+        Ok(_) => {
+            for (name, _) in &settings {
+                if let Ok(value) = shared.sysctls.read(name) {
+                    output.stdout.push_str(&format!("{} = {value}\n", full_name(name)));
+                }
+            }
+        }
+        Err((position, error)) => {
+            let (name, value) = &settings[position];
+            output.exit = 1;
+            output.stderr.push_str(&format!("lvx: {} = {value}: {error}; nothing is set\n", full_name(name)));
+        }
+    }
+    Ok(output)
 }
 
 fn full_name(name: &str) -> String {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::*;
 use crate::base::{Address, Endpoint, Rng};
 use crate::command::Response;
+use crate::command::program::Output;
 use crate::command::request::{Refusal, Stats};
 use crate::conn::TableConfig;
 use crate::route::Database;
 use crate::service::{Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
 
-fn control() -> Control {
+pub(super) fn control() -> Control {
     let table = TableConfig { connections_max: 64, bucket_bits: 0 };
     let routes = Database::new(&[]).snapshot();
     let shared = Shared::new(1, table, routes, &mut Rng::new(1));
@@ -21,11 +22,11 @@ fn endpoint(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse().unwrap(), port)
 }
 
-fn key() -> ServiceKey {
+pub(super) fn key() -> ServiceKey {
     ServiceKey::Address { protocol: Protocol::Tcp, endpoint: endpoint("10.9.0.1", 80) }
 }
 
-fn service(scheduler: &str) -> ServiceRule {
+pub(super) fn service(scheduler: &str) -> ServiceRule {
     ServiceRule {
         key: key(),
         scheduler: scheduler.to_owned(),
@@ -37,7 +38,7 @@ fn service(scheduler: &str) -> ServiceRule {
     }
 }
 
-fn server(number: u8) -> ServerRule {
+pub(super) fn server(number: u8) -> ServerRule {
     ServerRule {
         endpoint: Endpoint::new(Address::v4(0x0a02_0000 + u32::from(number)), 80),
         method: Method::Masquerading,
@@ -48,11 +49,11 @@ fn server(number: u8) -> ServerRule {
     }
 }
 
-fn execute(control: &mut Control, request: Request) -> Reply {
+pub(super) fn execute(control: &mut Control, request: Request) -> Reply {
     control.execute(Instant::START, request)
 }
 
-fn add_server(control: &mut Control, server: ServerRule) -> Reply {
+pub(super) fn add_server(control: &mut Control, server: ServerRule) -> Reply {
     execute(control, Request::AddServer { service: key(), server })
 }
 
@@ -92,21 +93,66 @@ fn refusals_are_the_kernels_and_change_nothing() {
 fn what_is_to_come_is_refused_in_words() {
     let mut control = control();
     let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
-    for rule in [
-        ServiceRule { persistent_s: Some(300), ..service("rr") },
-        ServiceRule { one_packet: true, ..service("rr") },
-        service("mh"),
-    ] {
-        let reply = execute(&mut control, Request::AddService(rule));
-        assert!(
-            matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")),
-            "{reply:?}"
-        );
-    }
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
     let rule = ServerRule { method: Method::Tunnelling, tunnel: gue, ..server(1) };
-    assert!(matches!(add_server(&mut control, rule), Err(Refusal::NotSupported(_))));
+    let reply = add_server(&mut control, rule);
+    assert!(matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")), "{reply:?}");
     assert!(servers(&mut control).is_empty());
+}
+
+#[test]
+fn wrong_persistence_is_refused_and_changes_nothing() {
+    let mut control = control();
+    let v6 = ServiceKey::Address { protocol: Protocol::Udp, endpoint: endpoint("fd00:9::1", 80) };
+    for (rule, refusal) in [
+        (ServiceRule { engine: Some("sipp".into()), ..service("rr") }, Refusal::NotFound),
+        (ServiceRule { key: v6, mask: 0, ..service("rr") }, Refusal::Invalid),
+        (ServiceRule { key: v6, mask: 129, ..service("rr") }, Refusal::Invalid),
+    ] {
+        assert_eq!(execute(&mut control, Request::AddService(rule)), Err(refusal));
+    }
+    let persistent = ServiceRule { persistent_s: Some(300), engine: Some("sip".into()), ..service("rr") };
+    execute(&mut control, Request::AddService(persistent.clone())).unwrap();
+    let wrong = ServiceRule { engine: Some("none".into()), scheduler: "wlc".into(), ..service("rr") };
+    assert_eq!(execute(&mut control, Request::EditService(wrong)), Err(Refusal::NotFound));
+    let Ok(Response::Services { services, .. }) = execute(&mut control, Request::Services(None)) else { panic!() };
+    assert_eq!(services[0].rule, persistent);
+}
+
+#[test]
+fn automatic_defences_follow_memory() {
+    let mut control = control();
+    let set = |control: &mut Control, name: &str, value: &str| {
+        control.shared().sysctls.write(name, value).unwrap();
+        control.sysctls_changed();
+    };
+    let read = |control: &Control, name: &str| control.shared().sysctls.read(name).unwrap();
+    let refused = |control: &Control, of: usize| (0..of).filter(|_| control.shared().defence.takes_packet()).count();
+    for knob in ["drop_entry", "drop_packet", "secure_tcp"] {
+        set(&mut control, knob, "2");
+        assert_eq!(read(&control, knob), "1", "{knob}: there is memory");
+    }
+    assert_eq!(refused(&control, 100), 0);
+    // 1024 pages wanted, 768 there: one of four.
+    control.set_pages_available(768);
+    control.handle_timeout(Instant::START + Duration::from_secs(1));
+    for knob in ["drop_entry", "drop_packet", "secure_tcp"] {
+        assert_eq!(read(&control, knob), "2");
+    }
+    assert_eq!(refused(&control, 100), 25);
+    control.set_pages_available(1024);
+    control.handle_timeout(Instant::START + Duration::from_secs(2));
+    assert_eq!(read(&control, "drop_packet"), "1");
+    assert_eq!(refused(&control, 100), 0);
+    set(&mut control, "drop_packet", "3");
+    set(&mut control, "am_droprate", "5");
+    assert_eq!(refused(&control, 100), 20);
+    set(&mut control, "drop_packet", "0");
+    assert_eq!(refused(&control, 100), 0);
+    set(&mut control, "amemthresh", "-1");
+    control.set_pages_available(0);
+    set(&mut control, "secure_tcp", "1");
+    assert_eq!(read(&control, "secure_tcp"), "1", "no memory is less than a negative threshold");
 }
 
 #[test]
@@ -226,7 +272,76 @@ fn a_table_of_services_has_an_end() {
             ))),
             servers: Vec::new(),
             tally: Tally::default(),
+            next_tick: None,
         });
     }
     assert_eq!(execute(&mut control, Request::AddService(service("rr"))), Err(Refusal::NoMemory));
+}
+
+const MARK_KEY: ServiceKey = ServiceKey::Mark { family: crate::base::Family::V4, mark: 7 };
+
+fn mark_rule(port: u16) -> String {
+    format!("*mangle\n-A PREROUTING -d 10.9.0.0/16 -p tcp --dport {port} -j MARK --set-mark 7\nCOMMIT\n")
+}
+
+#[test]
+fn marks_are_steered_when_a_service_wants_them() {
+    let mut control = control();
+    control.load_marks(&mark_rule(80), None).unwrap();
+    assert!(control.filter().marked.is_empty(), "no service has the mark");
+    execute(&mut control, Request::AddService(ServiceRule { key: MARK_KEY, ..service("rr") })).unwrap();
+    let prefix = crate::service::filter::Prefix::new("10.9.0.0".parse().unwrap(), 16);
+    let tcp = |control: &Control| control.filter().marked.get(&prefix).and_then(|spans| spans.spans()[0]);
+    assert_eq!(tcp(&control), Some((80, 80)));
+
+    execute(&mut control, Request::AddServer { service: MARK_KEY, server: server(1) }).unwrap();
+    let every_port = ServerRule { endpoint: Endpoint::new(server(2).endpoint.address, 0), ..server(2) };
+    execute(&mut control, Request::AddServer { service: MARK_KEY, server: every_port }).unwrap();
+    assert_eq!(control.filter().servers.len(), 6, "the servers answer in any protocol");
+    assert!(control.filter().servers.contains(&(17, every_port.endpoint)));
+
+    // A connection outlives the rules that made it.
+    let id = control.services[0].servers[0].id;
+    control.shared.destinations.get(id).bind(false);
+    let change = control.change();
+    control.load_marks(&mark_rule(90), None).unwrap();
+    assert_eq!(tcp(&control), Some((80, 90)));
+    assert!(control.change() > change);
+    control.shared.destinations.get(id).unbind(false, true);
+    control.handle_timeout(Instant::START + TRASH_PERIOD);
+    assert_eq!(tcp(&control), Some((90, 90)));
+}
+
+#[test]
+fn refused_mark_rules_change_nothing() {
+    let mut control = control();
+    control.load_marks(&mark_rule(80), None).unwrap();
+    let (saved, change) = (control.saved_marks(None), control.change());
+    let error = control.load_marks("*mangle\n-A PREROUTING -j DROP\nCOMMIT\n", None).unwrap_err();
+    assert_eq!(error.line, Some(2));
+    assert_eq!((control.saved_marks(None), control.change()), (saved, change));
+}
+
+#[test]
+fn mark_commands_are_words() {
+    let mut control = control();
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let load = control.mark_command(&words("load -6 -"), Some("*mangle\n-A INPUT -j MARK --set-mark 1\nCOMMIT\n"));
+    assert_eq!(load, Ok(Output::default()));
+    let refused = control.mark_command(&words("load -"), Some("*mangle\nx\nCOMMIT\n")).unwrap();
+    assert_eq!((refused.exit, refused.stderr.lines().count()), (1, 1));
+    assert!(refused.stderr.contains("line 2"), "{refused:?}");
+    let list = |control: &mut Control, line: &str| control.mark_command(&words(line), None).unwrap().stdout;
+    let (four, six) = (list(&mut control, "list -4"), list(&mut control, "list -6"));
+    assert!(six.contains("\n-A INPUT -j MARK --set-xmark 0x1/0xffffffff\n") && !four.contains("-A"), "{four}{six}");
+    let both = list(&mut control, "list");
+    assert_eq!(both, four + &six);
+    assert_eq!(
+        control.mark_command(&words("load -"), Some(&both)),
+        Ok(Output::default()),
+        "what is listed can be loaded"
+    );
+    for line in ["", "load", "load /etc/passwd", "load -", "list 4", "nonsense"] {
+        assert!(control.mark_command(&words(line), None).is_err(), "{line}");
+    }
 }

@@ -95,16 +95,19 @@ impl Replay {
         Ok(Self { director, database, interfaces, names })
     }
 
-    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `cat /proc/net/ip_vs…`.
+    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `lvx mark`, `cat /proc/net/ip_vs…`.
     pub fn command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, ReplayError> {
         let Some(first) = words.first() else { return Err(ReplayError::Other("an empty command".into())) };
         match first.rsplit('/').next().unwrap_or_default() {
             "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore" | "lvxadm" => {
                 Ok(program::run(words, stdin, &self.names, &mut Rules(&mut self.director)))
             }
+            "lvx" if words.get(1).is_some_and(|word| word == "mark") => {
+                self.director.mark_command(&words[2..], stdin).map_err(ReplayError::Other)
+            }
             "lvx" => {
-                let shared = self.director.shared();
-                let answer = status::lvx_command(&words[1..], self.director.control(), shared, self.director.now());
+                let now = self.director.now();
+                let answer = status::lvx_command(&words[1..], self.director.control_mut(), now);
                 answer.map_err(ReplayError::Other)
             }
             "cat" => self.cat(&words[1..]),
@@ -132,6 +135,7 @@ impl Replay {
         let ours = name.replace('/', ".").starts_with(crate::service::sysctl::PREFIX);
         if ours {
             self.director.shared().sysctls.write(name, value).map_err(|error| error.to_string())?;
+            self.director.control_mut().sysctls_changed();
         }
         Ok(())
     }

@@ -1,14 +1,18 @@
 //! The third stage: which connection a packet belongs to, what that does to it, and where it therefore goes.
 
 use crate::base::{Address, Endpoint, Instant};
-use crate::conn::{Direction, Event, Flags, Found, Inserted, Key, tcp};
+use crate::conn::{Direction, Flags, Found, Inserted, Key, sctp, tcp};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
+use crate::forward::schedule::Received;
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::port::Port;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
+use crate::wire::sctp::chunk;
 use crate::wire::tcp::FLAG_SYN;
 
+/// From this value on a defence is on: 2 by itself, 3 for good.
 const DEFENCE_ACTIVE: i64 = 2;
 
 /// What is to be done with a packet.
@@ -52,6 +56,8 @@ impl Target {
 pub(super) enum Answer {
     /// No real server is available: port unreachable.
     PortUnreachable,
+    /// A real server's packet that belongs to no connection: port unreachable.
+    Unwanted,
     /// No route to the real server: host unreachable.
     HostUnreachable,
     /// TTL or hop limit ran out.
@@ -65,6 +71,7 @@ impl Answer {
     pub(super) const fn reason(self) -> DropReason {
         match self {
             Answer::PortUnreachable => DropReason::NoServer,
+            Answer::Unwanted => DropReason::UnknownAnswer,
             Answer::HostUnreachable => DropReason::NoRoute,
             Answer::TimeExceeded => DropReason::TimeExceeded,
             Answer::TooBig(_) => DropReason::TooBig,
@@ -73,17 +80,14 @@ impl Answer {
 }
 
 impl Packet {
+    /// A TCP segment or an SCTP packet that opens a connection, or says so.
     #[inline]
-    fn event(&self) -> Event {
-        match self.protocol {
-            Protocol::Tcp => Event::Tcp(self.tcp_event),
-            Protocol::Udp | Protocol::Sctp => Event::Udp,
-        }
-    }
-
-    /// A TCP segment that opens a connection, or says so.
     fn is_opening(&self) -> bool {
-        self.tcp_flags & FLAG_SYN != 0
+        match self.protocol {
+            Protocol::Tcp => self.opening & FLAG_SYN != 0,
+            Protocol::Udp => false,
+            Protocol::Sctp => self.opening == chunk::INIT,
+        }
     }
 }
 
@@ -91,18 +95,25 @@ impl Forwarder {
     /// Decides on a packet addressed to the director (`ip_vs_in_hook`). Says in `target` where it
     /// goes, here and below.
     #[inline(always)]
-    pub(super) fn decide_inbound(&self, packet: &Packet, hash: u64, now: Instant, target: &mut Target) -> Decision {
+    pub(super) fn decide_inbound<P: Port>(
+        &self,
+        received: &Received<'_, P>,
+        packet: &Packet,
+        hash: u64,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
         if packet.source.port == 0 {
             // Such a packet finds no connection, not even its own (`ip_vs_conn_in_get`).
-            return self.open(packet, hash, now, target);
+            return self.open(received, packet, hash, now, target);
         }
         let key = Key { protocol: Some(packet.protocol), client: packet.source, other: packet.destination };
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return self.open(packet, hash, now, target);
+            return self.open(received, packet, hash, now, target);
         };
         if packet.is_opening() && self.is_to_be_rescheduled(&found) {
             found.expire_now();
-            return self.open(packet, hash, now, target);
+            return self.open(received, packet, hash, now, target);
         }
         target.destination = found.entry().destination();
         if target.destination != DestinationId::NONE {
@@ -113,7 +124,7 @@ impl Forwarder {
                     return Decision::Verdict(Verdict::Drop(DropReason::ServerRemoved));
                 }
                 found.expire_now();
-                return self.open(packet, hash, now, target);
+                return self.open(received, packet, hash, now, target);
             }
         }
         self.follow(found, packet, target)
@@ -121,8 +132,9 @@ impl Forwarder {
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
     #[inline(never)]
-    pub(super) fn decide_outbound(
+    pub(super) fn decide_outbound<P: Port>(
         &self,
+        received: &Received<'_, P>,
         packet: &Packet,
         hash: u64,
         mtu: u32,
@@ -133,12 +145,21 @@ impl Forwarder {
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
         let is_hosts = packet.ttl <= 1 || packet.is_too_big(mtu);
         if is_hosts {
-            return Decision::Verdict(Verdict::Pass);
+            return self.decide_crossing(received, packet, now, target);
         }
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
-            return Decision::Verdict(Verdict::Pass);
+            return match self.real_servers().is_empty() {
+                true => self.decide_crossing(received, packet, now, target),
+                false => self.decide_unknown_outbound(received, packet, hash, now, target),
+            };
         };
-        found.follow(Direction::Outbound, packet.event(), self.secure_tcp());
+        self.follow_outbound(found, packet, target)
+    }
+
+    /// Takes a real server's packet of a known connection on its way to the client, and lets the connection go.
+    #[inline(always)]
+    pub(super) fn follow_outbound(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
+        found.follow(Direction::Outbound, packet.event, self.secure_tcp());
         let entry = found.entry();
         let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());
         drop(found);
@@ -159,7 +180,7 @@ impl Forwarder {
     /// Takes a packet of a known connection on its way to `target`, and lets the connection go.
     #[inline(always)]
     fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
-        found.follow(Direction::Inbound, packet.event(), self.secure_tcp());
+        found.follow(Direction::Inbound, packet.event, self.secure_tcp());
         let method = found.entry().flags().method();
         if method == Method::Masquerading {
             target.new = found.entry().destination_endpoint();
@@ -185,27 +206,40 @@ impl Forwarder {
         now: Instant,
         target: &mut Target,
     ) -> Decision {
-        let found = match self.shared.connections.insert(hash, connection, now) {
-            Inserted::New(found) => {
-                if connection.destination_id != DestinationId::NONE {
-                    self.counters().destination(connection.destination_id).connections.add(1);
-                }
-                found
-            }
-            Inserted::Existing(found) => {
-                self.shared.connections.release_controller(connection.controller);
-                found
-            }
-            Inserted::Full => {
-                self.shared.connections.release_controller(connection.controller);
-                return Decision::Verdict(Verdict::Drop(DropReason::TableFull));
-            }
+        let found = match self.admit(connection, hash, now) {
+            Ok(found) => found,
+            Err(reason) => return Decision::Verdict(Verdict::Drop(reason)),
         };
         target.destination = found.entry().destination();
         if target.destination != DestinationId::NONE {
             target.epoch = self.shared.destinations.get(target.destination).epoch();
         }
         self.follow(found, packet, target)
+    }
+
+    /// Puts a new connection into the table and counts it, unless another worker was faster.
+    pub(super) fn admit(
+        &self,
+        connection: &crate::conn::New,
+        hash: u64,
+        now: Instant,
+    ) -> Result<Found<'_>, DropReason> {
+        match self.shared.connections.insert(hash, connection, now) {
+            Inserted::New(found) => {
+                if connection.destination_id != DestinationId::NONE {
+                    self.counters().destination(connection.destination_id).connections.add(1);
+                }
+                Ok(found)
+            }
+            Inserted::Existing(found) => {
+                self.shared.connections.release_controller(connection.controller);
+                Ok(found)
+            }
+            Inserted::Full => {
+                self.shared.connections.release_controller(connection.controller);
+                Err(DropReason::TableFull)
+            }
+        }
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).
@@ -223,9 +257,9 @@ impl Forwarder {
         if mode == 0 || !entry.controller().is_none() {
             return false;
         }
-        match entry.state() {
-            tcp::TIME_WAIT | tcp::CLOSE => true,
-            tcp::FIN_WAIT => mode & 2 != 0 && entry.flags().has(Flags::NO_OUTPUT),
+        match (entry.protocol(), entry.state()) {
+            (Some(Protocol::Tcp), tcp::TIME_WAIT | tcp::CLOSE) | (Some(Protocol::Sctp), sctp::CLOSED) => true,
+            (Some(Protocol::Tcp), tcp::FIN_WAIT) => mode & 2 != 0 && entry.flags().has(Flags::NO_OUTPUT),
             _ => false,
         }
     }

@@ -124,9 +124,9 @@ impl Forwarder {
         destination: DestinationId,
         method: Method,
     ) -> Verdict {
-        match self.path(destination) {
+        match self.path_by(method, destination, packet) {
             Path::Next(next) if packet.ttl > 1 => match method {
-                Method::DirectRouting => self.route_directly(port, frame, packet, &next),
+                Method::DirectRouting | Method::Bypass => self.route_directly(port, frame, packet, &next),
                 Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
                 _ => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
             },
@@ -311,6 +311,18 @@ impl Forwarder {
         match self.paths.get(id.0 as usize) {
             Some(cached) if cached.epoch == epoch => cached.path,
             _ => self.renew_path(id, epoch),
+        }
+    }
+
+    /// The way to a destination; by the bypass method past all servers to the packet's own destination, which is
+    /// never the director itself.
+    pub(super) fn path_by(&mut self, method: Method, id: DestinationId, packet: &Packet) -> Path {
+        if method != Method::Bypass {
+            return self.path(id);
+        }
+        match self.find_path(packet.destination.address, DestinationId::NONE) {
+            Path::Local => Path::Closed(DropReason::NoServer),
+            path => path,
         }
     }
 

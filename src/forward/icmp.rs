@@ -80,16 +80,18 @@ impl Forwarder {
         let packet_octets = &self.scratch[..quoted];
         // The address that the packet was sent to, where it is one of ours.
         let to = packet.destination.address;
+        let is_ours = match packet.family {
+            Family::V4 => self.routes().is_local(to),
+            // A local route is not enough: the kernel looks for the address on an interface.
+            Family::V6 => self.routes.value().local_addresses().contains(&to),
+        };
+        let source = if is_ours { to } else { hop.source };
         let written = match packet.family {
             Family::V4 => {
                 self.identification = self.identification.wrapping_add(1);
-                icmpv4::emit_error(buffer, to, self.identification, failure_v4(answer), packet_octets)
+                icmpv4::emit_error(buffer, source, self.identification, failure_v4(answer), packet_octets)
             }
-            Family::V6 => {
-                let is_ours = self.routes.value().local_addresses().contains(&to);
-                let source = if is_ours { to } else { hop.source };
-                icmpv6::emit_error(buffer, source, failure_v6(answer), packet_octets)
-            }
+            Family::V6 => icmpv6::emit_error(buffer, source, failure_v6(answer), packet_octets),
         };
         if written.is_err() {
             port.release(reply);
@@ -113,7 +115,7 @@ impl Forwarder {
 
 fn failure_v4(answer: Answer) -> icmpv4::Failure {
     match answer {
-        Answer::PortUnreachable => icmpv4::Failure::PortUnreachable,
+        Answer::PortUnreachable | Answer::Unwanted => icmpv4::Failure::PortUnreachable,
         Answer::HostUnreachable => icmpv4::Failure::HostUnreachable,
         Answer::TimeExceeded => icmpv4::Failure::TimeExceeded,
         Answer::TooBig(mtu) => icmpv4::Failure::FragmentationNeeded { mtu },
@@ -122,7 +124,7 @@ fn failure_v4(answer: Answer) -> icmpv4::Failure {
 
 fn failure_v6(answer: Answer) -> icmpv6::Failure {
     match answer {
-        Answer::PortUnreachable => icmpv6::Failure::PortUnreachable,
+        Answer::PortUnreachable | Answer::Unwanted => icmpv6::Failure::PortUnreachable,
         Answer::HostUnreachable => icmpv6::Failure::AddressUnreachable,
         Answer::TimeExceeded => icmpv6::Failure::TimeExceeded,
         Answer::TooBig(mtu) => icmpv6::Failure::TooBig { mtu: u32::from(mtu) },

@@ -14,15 +14,19 @@
 
 pub mod counters;
 mod decide;
+pub mod defence;
 mod egress;
 mod fragment;
 mod icmp;
+mod marking;
 mod nat;
+mod outgoing;
 pub mod parse;
 mod pipeline;
 mod related;
 mod schedule;
 pub mod shared;
+mod sip;
 mod tunnel;
 pub mod verdict;
 

@@ -6,7 +6,7 @@ use crate::base::{Address, Endpoint, Family};
 use crate::forward::parse::Packet;
 use crate::service::Protocol;
 use crate::wire::checksum::{self, Update};
-use crate::wire::{tcp, udp};
+use crate::wire::{sctp, tcp, udp};
 
 /// Which side of a packet is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ const fn checksum_offset(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Tcp => tcp::CHECKSUM_OFFSET,
         Protocol::Udp => udp::CHECKSUM_OFFSET,
-        Protocol::Sctp => 8,
+        Protocol::Sctp => sctp::CHECKSUM_OFFSET,
     }
 }
 
@@ -35,6 +35,11 @@ const fn checksum_offset(protocol: Protocol) -> usize {
 pub(super) fn complete_checksum(frame: &mut [u8], packet: &Packet) {
     let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
     let segment = &mut frame[transport..network + usize::from(packet.length)];
+    if packet.protocol == Protocol::Sctp {
+        let sum = sctp::checksum(segment);
+        segment[sctp::CHECKSUM_OFFSET..sctp::CHECKSUM_OFFSET + 4].copy_from_slice(&sum);
+        return;
+    }
     let at = checksum_offset(packet.protocol);
     let (source, destination) = (packet.source.address, packet.destination.address);
     let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), segment.len() as u32);
@@ -101,6 +106,18 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
     };
     let (before, segment) = frame.split_at_mut(usize::from(packet.transport));
     set_address(&mut before[usize::from(packet.network)..], packet.family, side, new.address);
+    if packet.is_ipsec {
+        // No ports, and a checksum that nobody else can mend.
+        return;
+    }
+    if packet.protocol == Protocol::Sctp {
+        segment[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
+        // The sum covers no addresses (RFC 9260 section 6.8).
+        if old.port != new.port {
+            complete_checksum(frame, packet);
+        }
+        return;
+    }
     let sum_at = checksum_offset(packet.protocol);
     let sum = u16::from_be_bytes([segment[sum_at], segment[sum_at + 1]]);
     let update = Update::new(sum).remove_u16(old.port).add_u16(new.port);
@@ -113,7 +130,7 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
         // A datagram without a checksum leaves with one, as from the kernel.
         Protocol::Udp if sum == 0 => return complete_rewritten(frame, packet, side, new),
         Protocol::Udp => checksum::not_zero(update.finish()),
-        Protocol::Tcp | Protocol::Sctp => update.finish(),
+        _ => update.finish(),
     };
     segment[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
 }

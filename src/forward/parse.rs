@@ -1,11 +1,11 @@
 //! One pass over a frame's headers: every length is checked here, and nowhere after.
 
-use crate::base::{Address, Endpoint, Family};
-use crate::conn::tcp;
+use crate::base::{Address, Endpoint, Family, InterfaceId};
+use crate::conn::{Event, sctp, tcp};
 use crate::forward::related;
 use crate::forward::verdict::DropReason;
 use crate::service::Protocol;
-use crate::wire::checksum;
+use crate::wire::{checksum, sctp as sctp_wire};
 
 /// Octets of an Ethernet header without tags.
 pub const ETHERNET_OCTETS: usize = 14;
@@ -16,8 +16,16 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ESP: u8 = 50;
+const AH: u8 = 51;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+
+/// The port of IKE (RFC 7296 section 2).
+const KEY_EXCHANGE_PORT: u16 = 500;
+
+/// Stands for the first chunk of an SCTP packet that has none: a type that nobody has assigned.
+pub(super) const NO_CHUNK: u8 = 0xff;
 
 /// Extension headers that we walk past in one packet; a packet with more is malformed to us.
 const EXTENSION_HEADERS_MAX: usize = 8;
@@ -31,10 +39,10 @@ pub struct Packet {
     pub destination: Endpoint,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// TCP: what the flags say.
-    pub tcp_event: tcp::Event,
-    /// TCP: the flag octet, for what needs more than the event; 0 for others.
-    pub tcp_flags: u8,
+    /// What it says to the state of its connection.
+    pub event: Event,
+    /// What it may open: the flag octet of TCP, the type of SCTP's first chunk; 0 for UDP.
+    pub opening: u8,
     /// Of both addresses.
     pub family: Family,
     /// Octets of the IP packet, from its header on.
@@ -49,8 +57,12 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// The transport checksum is only the sum of the pseudo-header: the sender left the rest to its hardware.
     pub partial_checksum: bool,
+    /// AH or ESP: the ports are those of the key exchange, and the packet has none.
+    pub is_ipsec: bool,
     /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
     pub is_error: bool,
+    /// Where the frame was received; headers do not tell, so that [`parse`] leaves it to its caller.
+    pub interface: InterfaceId,
 }
 
 impl Packet {
@@ -61,8 +73,8 @@ impl Packet {
             source: nowhere,
             destination: nowhere,
             protocol: Protocol::Udp,
-            tcp_event: tcp::Event::Nothing,
-            tcp_flags: 0,
+            event: Event::Nothing,
+            opening: 0,
             family: Family::V4,
             length: 0,
             network: 0,
@@ -70,7 +82,9 @@ impl Packet {
             ttl: 0,
             dont_fragment: false,
             partial_checksum: false,
+            is_ipsec: false,
             is_error: false,
+            interface: InterfaceId(0),
         }
     }
 
@@ -231,6 +245,14 @@ fn walk_extensions(
                 next_header = extension[0];
                 8 + usize::from(extension[1]) * 8
             }
+            // Within IPv6 the kernel walks past AH as past any other: what it protects is what counts.
+            51 => {
+                let Some(extension) = frame[at..end].first_chunk::<8>() else {
+                    return Err(Parsed::Bad(DropReason::Malformed));
+                };
+                next_header = extension[0];
+                (usize::from(extension[1]) + 2) * 4
+            }
             44 => {
                 let Some(extension) = frame[at..end].first_chunk::<8>() else {
                     return Err(Parsed::Bad(DropReason::Malformed));
@@ -268,17 +290,18 @@ struct Ip {
 fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
     let segment = &frame[ip.transport..ip.network + ip.length];
     // Both headers begin with the ports.
-    let (protocol, ports, flags, checksum) = match ip.protocol {
+    let (protocol, ports, opening, event, checksum) = match ip.protocol {
         TCP => {
             let Some(header) = segment.first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
-            (Protocol::Tcp, [header[0], header[1], header[2], header[3]], header[13], [header[16], header[17]])
+            let event = Event::Tcp(tcp::Event::from_flags(header[13]));
+            (Protocol::Tcp, [header[0], header[1], header[2], header[3]], header[13], event, [header[16], header[17]])
         }
         UDP => {
             let Some(header) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::Malformed) };
-            (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, [header[6], header[7]])
+            (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, Event::Udp, [header[6], header[7]])
         }
         ICMP | ICMPV6 => return parse_icmp(segment, &ip, packet),
-        _ => return Parsed::Other,
+        other => return parse_rare(segment, ip, other, packet),
     };
     let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
     *packet = Packet {
@@ -286,17 +309,65 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         source: Endpoint::new(ip.source, u16::from_be_bytes([ports[0], ports[1]])),
         destination: Endpoint::new(ip.destination, u16::from_be_bytes([ports[2], ports[3]])),
         protocol,
-        tcp_event: tcp::Event::from_flags(flags),
-        tcp_flags: flags,
+        event,
+        opening,
         family: ip.family,
         length: ip.length as u16,
         network: ip.network as u8,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
+        is_ipsec: false,
         is_error: false,
+        interface: InterfaceId(0),
     };
     Parsed::Transport
+}
+
+/// SCTP, and IPsec, which has no ports: its packets belong to the connection of the key exchange between the same
+/// hosts, UDP from port 500 to port 500 (`ip_vs_proto_ah_esp.c`).
+#[cold]
+fn parse_rare(segment: &[u8], ip: Ip, protocol: u8, packet: &mut Packet) -> Parsed {
+    let known = Packet {
+        family: ip.family,
+        length: ip.length as u16,
+        network: ip.network as u8,
+        transport: ip.transport as u16,
+        ttl: ip.ttl,
+        dont_fragment: ip.dont_fragment,
+        ..Packet::empty()
+    };
+    match protocol {
+        sctp_wire::PROTOCOL => {
+            let Some(header) = segment.first_chunk::<{ sctp_wire::HEADER_OCTETS }>() else {
+                return Parsed::Bad(DropReason::Malformed);
+            };
+            let chunks = sctp_wire::chunk_types(segment);
+            *packet = Packet {
+                // A sender that leaves the sum to its hardware leaves it zero.
+                partial_checksum: header[sctp_wire::CHECKSUM_OFFSET..] == [0; 4],
+                source: Endpoint::new(ip.source, u16::from_be_bytes([header[0], header[1]])),
+                destination: Endpoint::new(ip.destination, u16::from_be_bytes([header[2], header[3]])),
+                protocol: Protocol::Sctp,
+                event: chunks
+                    .map_or(Event::Nothing, |(first, second)| Event::Sctp(sctp::Event::from_chunks(first, second))),
+                opening: chunks.map_or(NO_CHUNK, |(first, _)| first),
+                ..known
+            };
+            Parsed::Transport
+        }
+        AH | ESP => {
+            *packet = Packet {
+                source: Endpoint::new(ip.source, KEY_EXCHANGE_PORT),
+                destination: Endpoint::new(ip.destination, KEY_EXCHANGE_PORT),
+                protocol: Protocol::Udp,
+                is_ipsec: true,
+                ..known
+            };
+            Parsed::Transport
+        }
+        _ => Parsed::Other,
+    }
 }
 
 /// ICMP errors concern us; queries, and ICMP of the other family, are the host's.

@@ -8,16 +8,20 @@ use crate::base::published::Adopted;
 use crate::base::{Address, Frame, Instant};
 use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
-use crate::forward::decide::{Decision, Target};
+use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
+use crate::forward::nat;
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
+use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
 use crate::service::Services;
+use crate::service::real_servers::RealServers;
 
 /// One worker's view of the director, and what it keeps between packets.
 pub struct Forwarder {
@@ -26,6 +30,8 @@ pub struct Forwarder {
     /// The worker's slot in `shared`.
     slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
+    real_servers: Adopted<RealServers>,
+    marks: Adopted<Marks>,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
@@ -85,12 +91,16 @@ impl Forwarder {
     /// A forwarder for worker number `worker` of `shared`.
     pub fn new(shared: Arc<Shared>, worker: usize) -> Self {
         let services = Adopted::new(&shared.services);
+        let real_servers = Adopted::new(&shared.real_servers);
+        let marks = Adopted::new(&shared.marks);
         let routes = Adopted::new(&shared.routes);
         let mut forwarder = Self {
             slot: Arc::clone(&shared.workers[worker]),
             shared,
             worker,
             services,
+            real_servers,
+            marks,
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
@@ -109,11 +119,13 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is three loads.
+    /// Takes over what control has published since the last batch. The cost without news is five loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
+        self.real_servers.refresh(&self.shared.real_servers);
+        self.marks.refresh(&self.shared.marks);
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
         }
@@ -131,7 +143,7 @@ impl Forwarder {
 
         self.parse(port, batch, slots, now);
         self.prefetch_entries(slots);
-        self.decide(slots, now);
+        self.decide(port, batch, slots, now);
         self.carry_out_all(port, batch, slots, now);
 
         self.slots = taken;
@@ -151,7 +163,9 @@ impl Forwarder {
                 prefetch(port.bytes(ahead));
             }
             let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
-            match parse::parse(port.bytes(frame), station, &mut slot.packet) {
+            let parsed = parse::parse(port.bytes(frame), station, &mut slot.packet);
+            slot.packet.interface = frame.interface;
+            match parsed {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
                 Parsed::FirstFragment => self.classify_fragment(slot, now),
@@ -187,13 +201,12 @@ impl Forwarder {
         let connections = &self.shared.connections;
         let is_balanced = match slot.way {
             Way::Inbound => {
-                let (address, port) = (packet.destination.address, packet.destination.port);
                 let known = key(packet.source, packet.destination);
-                self.services.value().find(0, packet.protocol, address, port).is_some()
-                    || connections.find_inbound(slot.hash, &known, now).is_some()
+                self.service_of(&packet).is_some() || connections.find_inbound(slot.hash, &known, now).is_some()
             }
             Way::Outbound(_) => {
                 connections.find_outbound(slot.hash, &key(packet.destination, packet.source), now).is_some()
+                    || self.marks_crossing(packet.family) && self.service_of(&packet).is_some()
             }
             Way::Related(_) | Way::Neither => false,
         };
@@ -239,6 +252,8 @@ impl Forwarder {
                 self.hops.push(hop);
                 Way::Outbound(self.hops.len() as u32 - 1)
             }
+            // Not the director's, and nobody else's: only a mark can say more of it.
+            Route::Unreachable | Route::Blackhole if self.marks_crossing(destination.family()) => Way::Inbound,
             Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Neither,
         }
     }
@@ -254,20 +269,21 @@ impl Forwarder {
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second.
-    fn decide(&self, slots: &mut [Slot], now: Instant) {
-        for slot in slots {
+    fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+        for (frame, slot) in batch.iter().zip(slots) {
+            let received = Received { port, frame };
             let Slot { packet, hash, way, decision, target } = slot;
             match way {
-                Way::Inbound => *decision = self.decide_inbound(packet, *hash, now, target),
+                Way::Inbound => *decision = self.decide_inbound(&received, packet, *hash, now, target),
                 Way::Outbound(_) => {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
-                    *decision = self.decide_outbound(packet, *hash, mtu, now, target);
+                    *decision = self.decide_outbound(&received, packet, *hash, mtu, now, target);
                 }
                 Way::Related(position) => {
                     let (related, hop) = &self.errors[*position as usize];
                     *decision = match hop {
-                        None => self.decide_related_inbound(packet, related, now, target),
-                        Some(_) => self.decide_related_outbound(packet, related, now, target),
+                        None => self.decide_related_inbound(&received, packet, related, now, target),
+                        Some(_) => self.decide_related_crossing(&received, packet, related, now, target),
                     };
                 }
                 Way::Neither => {}
@@ -289,7 +305,13 @@ impl Forwarder {
                 Decision::ToClient => {
                     self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
                 }
-                Decision::Answer(answer) => self.answer(port, frame, &slot.packet, answer),
+                Decision::Answer(answer) => {
+                    if answer == Answer::Unwanted {
+                        // The kernel quotes what it would have forwarded.
+                        nat::decrement_ttl(port.bytes_mut(&frame), &slot.packet);
+                    }
+                    self.answer(port, frame, &slot.packet, answer)
+                }
                 Decision::RelayToServer(_) | Decision::RelayToClient => self.relay(port, frame, slot),
             };
             match verdict {
@@ -334,6 +356,15 @@ impl Forwarder {
 
     pub(super) fn services(&self) -> &Services {
         self.services.value()
+    }
+
+    pub(super) fn marks(&self) -> &Marks {
+        self.marks.value()
+    }
+
+    #[inline]
+    pub(super) fn real_servers(&self) -> &RealServers {
+        self.real_servers.value()
     }
 
     #[inline]

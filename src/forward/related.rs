@@ -3,15 +3,17 @@
 //! Source: `ip_vs_in_icmp`, `ip_vs_out_icmp`, `ip_vs_nat_icmp` of Linux 6.1; RFC 5508 for what a NAT owes ICMP.
 
 use crate::base::{Address, Endpoint, Family, Frame, Instant};
-use crate::conn::Key;
+use crate::conn::{Found, Key};
 use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::Path;
 use crate::forward::nat::{self, Side};
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
+use crate::forward::schedule::{Opener, Received};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Hop;
+use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
 use crate::wire::checksum;
 
@@ -21,6 +23,8 @@ const ICMP_CHECKSUM: usize = 2;
 const V4_HEADER_OCTETS: usize = 20;
 const V6_HEADER_OCTETS: usize = 40;
 const ICMPV6: u8 = 58;
+/// Octets of its transport header that every quoted packet must have.
+const QUOTED_OCTETS: usize = 8;
 
 /// An ICMP error and the packet it is about, by offsets in the frame.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +84,7 @@ impl Related {
                 (address(8), address(24), fixed[6], V6_HEADER_OCTETS)
             }
         };
-        let protocol = match Protocol::from_number(protocol)? {
-            Protocol::Sctp => return None,
-            other => other,
-        };
+        let protocol = Protocol::from_number(protocol)?;
         let ports = header.get(header_octets..header_octets + 4)?;
         Some(Self {
             source: Endpoint::new(source, u16::from_be_bytes([ports[0], ports[1]])),
@@ -95,8 +96,13 @@ impl Related {
         })
     }
 
+    /// What of the quoted packet follows eight octets of its transport header.
+    fn quoted_payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(self.transport + QUOTED_OCTETS..self.end).unwrap_or_default()
+    }
+
     /// True when the ICMP checksum of the message holds. `network` is the offset of the outer IP header.
-    pub(super) fn is_sound(&self, frame: &[u8], network: usize, family: Family) -> bool {
+    fn is_sound(&self, frame: &[u8], network: usize, family: Family) -> bool {
         let message = &frame[self.icmp..self.end];
         self.pseudo_header(frame, network, family).add_bytes(message).checksum() == 0
     }
@@ -138,8 +144,9 @@ impl Forwarder {
     /// Decides on an ICMP error addressed to the director (`ip_vs_in_icmp`): the packet that it quotes was on its
     /// way from a virtual service to a client.
     #[cold]
-    pub(super) fn decide_related_inbound(
+    pub(super) fn decide_related_inbound<P: Port>(
         &self,
+        received: &Received<'_, P>,
         packet: &Packet,
         related: &Related,
         now: Instant,
@@ -148,14 +155,24 @@ impl Forwarder {
         let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
         let hash = self.shared.connections.hash(key.protocol, key.client);
         // The timer goes on: an error is no sign of life.
-        let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
-            return Decision::Verdict(Verdict::Pass);
+        let found = match self.shared.connections.find_inbound(hash, &key, now) {
+            Some(found) => found,
+            None if !self.shared.sysctls.is_on(Knob::ScheduleIcmp) => return Decision::Verdict(Verdict::Pass),
+            None => match self.open_for_error(received, related, hash, now) {
+                Ok(found) => found,
+                Err(decision) => return decision,
+            },
         };
         let entry = found.entry();
         let method = entry.flags().method();
         target.destination = entry.destination();
         target.new = entry.destination_endpoint();
         drop(found);
+        // The reference verifies what it rewrites, and every IPv4 error.
+        let is_verified = method == Method::Masquerading || packet.family == Family::V4;
+        if is_verified && !related.is_sound(received.octets(), usize::from(packet.network), packet.family) {
+            return Decision::Verdict(Verdict::Drop(DropReason::IcmpChecksum));
+        }
         if target.destination != DestinationId::NONE {
             let destination = self.shared.destinations.get(target.destination);
             target.epoch = destination.epoch();
@@ -166,6 +183,32 @@ impl Forwarder {
             }
         }
         Decision::RelayToServer(method)
+    }
+
+    /// Opens a connection for an error that quotes what one could have sent (sysctl schedule_icmp). It lives for
+    /// three seconds, in no state, until the client's first packet.
+    fn open_for_error<P: Port>(
+        &self,
+        received: &Received<'_, P>,
+        related: &Related,
+        hash: u64,
+        now: Instant,
+    ) -> Result<Found<'_>, Decision> {
+        // An error carries no mark here: rules mark what has ports.
+        let Endpoint { address, port } = related.source;
+        let Some(service) = self.services().find(0, related.protocol, address, port) else {
+            return Err(Decision::Verdict(Verdict::Pass));
+        };
+        let opener = Opener {
+            protocol: related.protocol,
+            client: related.destination,
+            service: related.source,
+            mark: 0,
+            payload: related.quoted_payload(received.octets()),
+            is_error: true,
+        };
+        let connection = self.schedule(service, &opener, now)?;
+        self.admit(&connection, hash, now).map_err(|reason| Decision::Verdict(Verdict::Drop(reason)))
     }
 
     /// Decides on an ICMP error that crosses the director (`ip_vs_out_icmp`): the packet that it quotes was on its
@@ -213,12 +256,7 @@ impl Forwarder {
         method: Method,
     ) -> Verdict {
         let (network, family) = (usize::from(packet.network), packet.family);
-        // The reference verifies what it rewrites, and every IPv4 error.
-        let is_verified = method == Method::Masquerading || family == Family::V4;
-        if is_verified && !related.is_sound(port.bytes(&frame), network, family) {
-            return self.settle(port, frame, None, Verdict::Drop(DropReason::IcmpChecksum));
-        }
-        let path = self.path(target.destination);
+        let path = self.path_by(method, target.destination, packet);
         if let (Path::Local, Method::Masquerading) = (path, method) {
             related.rewrite(port.bytes_mut(&frame), network, family, Side::Destination, target.new);
         }
@@ -232,7 +270,7 @@ impl Forwarder {
         };
         match method {
             Method::Tunnelling => self.tunnel(port, frame, packet, target.destination, &next),
-            Method::Masquerading | Method::DirectRouting if !packet.is_too_big(next.mtu) => {
+            Method::Masquerading | Method::DirectRouting | Method::Bypass if !packet.is_too_big(next.mtu) => {
                 let bytes = port.bytes_mut(&frame);
                 nat::decrement_ttl(bytes, packet);
                 if method == Method::Masquerading {
@@ -240,10 +278,10 @@ impl Forwarder {
                 }
                 self.send(port, frame, family, &next)
             }
-            Method::Masquerading | Method::DirectRouting => {
+            Method::Masquerading | Method::DirectRouting | Method::Bypass => {
                 self.settle(port, frame, None, Verdict::Drop(DropReason::TooBig))
             }
-            Method::LocalNode | Method::Bypass => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
+            Method::LocalNode => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
         }
     }
 

@@ -8,7 +8,10 @@ use crossbeam::queue::ArrayQueue;
 use crate::base::{Address, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
+use crate::forward::defence::Defence;
+use crate::mark::Marks;
 use crate::route::Routes;
+use crate::service::real_servers::RealServers;
 use crate::service::sysctl::Sysctls;
 use crate::service::{Destinations, Services};
 
@@ -39,6 +42,10 @@ const ASLEEP: u64 = u64::MAX;
 pub struct Shared {
     /// Virtual services.
     pub services: Published<Services>,
+    /// Masqueraded real servers, while something asks for them.
+    pub real_servers: Published<RealServers>,
+    /// The rules that mark packets.
+    pub marks: Published<Marks>,
     /// Routes and neighbours.
     pub routes: Published<Routes>,
     /// Destinations.
@@ -46,7 +53,11 @@ pub struct Shared {
     /// Connections.
     pub connections: Table,
     /// Knobs.
-    pub sysctls: Sysctls,
+    pub sysctls: Arc<Sysctls>,
+    /// The defence that refuses new connections.
+    pub defence: Defence,
+    /// What the schedulers' chance comes from.
+    pub scheduler_seed: u64,
     /// Link addresses that workers want.
     pub neighbour_requests: ArrayQueue<NeighbourRequest>,
     /// One slot a worker.
@@ -61,10 +72,14 @@ impl Shared {
         let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
         Self {
             services: Published::new(Services::default()),
+            real_servers: Published::new(RealServers::default()),
+            marks: Published::new(Marks::default()),
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
-            sysctls: Sysctls::default(),
+            sysctls: Arc::default(),
+            defence: Defence::default(),
+            scheduler_seed: rng.next_u64(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),
             change: AtomicU64::new(1),

@@ -43,7 +43,11 @@ impl Bench {
         }
         let table = TableConfig { connections_max: 1024, bucket_bits: 4 };
         let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
-        let mut scheduling = Scheduling::new(sched::by_name("rr"), SchedulerFlags::default(), &shared.destinations);
+        let mut scheduling = Scheduling::new(
+            sched::by_name("rr", &sched::Context::default()),
+            SchedulerFlags::default(),
+            &shared.destinations,
+        );
         let id = DestinationId(1);
         let destination = shared.destinations.make(id);
         destination.assign(ServiceId(1), Endpoint::new("10.2.0.2".parse().unwrap(), 8080));
@@ -55,6 +59,7 @@ impl Bench {
             id: ServiceId(1),
             key: ServiceKey::Address { protocol: Protocol::Tcp, endpoint },
             persistence: None,
+            engine: None,
             one_packet: false,
             scheduling: Arc::new(Lock::new(scheduling)),
         }]));

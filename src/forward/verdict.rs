@@ -79,6 +79,12 @@ drop_reasons! {
     PathTooNarrow = "path-too-narrow";
     /// No real server is available; the client was told.
     NoServer = "no-server";
+    /// Refused by the drop_packet defence.
+    Defence = "defence";
+    /// A packet of a SIP service that has no Call-ID.
+    NoCallId = "no-call-id";
+    /// An answer of a real server to nobody; the server was told (nat_icmp_send).
+    UnknownAnswer = "unknown-answer";
     /// No free frame for an answer or a fragment.
     NoFrame = "no-frame";
     /// A fragment; reassembly is not supported yet.

@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod cpus;
 pub mod logging;
+mod meminfo;
 pub mod names;
 pub mod netlink;
 pub mod offline;

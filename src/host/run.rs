@@ -15,6 +15,7 @@ use crate::command::program;
 use crate::conn::TableConfig;
 use crate::control::Control;
 use crate::forward::Shared;
+use crate::host::client;
 use crate::host::clock::Clock;
 use crate::host::cpus;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
@@ -26,7 +27,7 @@ use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
 use crate::route::{Database, Routes};
-use crate::service::sysctl::Sysctls;
+use crate::service::sysctl::{self, Sysctls};
 
 /// Changes of routes are collected for so long before workers get a new snapshot.
 const ROUTES_QUIET: Duration = Duration::from_millis(5);
@@ -49,7 +50,7 @@ struct Interface {
 pub fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::start();
     // Wrong words are told before anything is touched.
-    set_sysctls(&Sysctls::default(), &options.sysctls)?;
+    set_sysctls(&Sysctls::default(), &options)?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -86,12 +87,15 @@ pub fn run(options: Options) -> Result<(), StartError> {
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
-        set_sysctls(&shared.sysctls, &options.sysctls)?;
+        set_sysctls(&shared.sysctls, &options)?;
         for (name, _) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect yet");
         }
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
+        for path in &options.marks {
+            load_marks(&mut state, path)?;
+        }
         if let Some(path) = &options.rules {
             load_rules(&mut state, path)?;
         }
@@ -360,8 +364,17 @@ fn connect<'a>(
     Ok(())
 }
 
-fn set_sysctls(knobs: &Sysctls, wanted: &[(String, String)]) -> Result<(), StartError> {
-    for (name, value) in wanted {
+/// Files first, in their order: `--sysctl` overrides them.
+fn set_sysctls(knobs: &Sysctls, options: &Options) -> Result<(), StartError> {
+    for path in &options.sysctl_files {
+        let refused = |text: String| StartError::new(ExitStatus::Rules, format!("{}: {text}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+        let settings = sysctl::parse_file(&text).map_err(|line| refused(format!("line {line} is not NAME = VALUE")))?;
+        for (line, name, value) in settings {
+            knobs.write(&name, &value).map_err(|error| refused(format!("line {line}: {name} = {value}: {error}")))?;
+        }
+    }
+    for (name, value) in &options.sysctls {
         let refused = |error| StartError::new(ExitStatus::Usage, format!("--sysctl {name}={value}: {error}"));
         knobs.write(name, value).map_err(refused)?;
     }
@@ -384,6 +397,13 @@ fn load_rules(state: &mut State, path: &Path) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// Loads a file with mark rules before any packet is taken: all of it, or lvxd does not start.
+fn load_marks(state: &mut State, path: &Path) -> Result<(), StartError> {
+    let refused = |text: String| StartError::new(ExitStatus::Rules, text);
+    let text = client::read_rules(path).map_err(|text| refused(format!("marks {text}")))?;
+    state.load_marks(&text).map_err(|error| refused(format!("marks {}: {error}", path.display())))
 }
 
 /// One line an interface and a worker: what was asked of the kernel and what it gave.

@@ -10,8 +10,10 @@ use crate::command::{Reply, Request};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
+use crate::host::meminfo;
 use crate::host::pass::PassCounters;
 use crate::host::xdp::Xdp;
+use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
 use crate::service::Filter;
 
@@ -114,8 +116,15 @@ impl State {
     ///
     /// # Errors
     /// A sentence when it is none.
-    pub fn lvx_command(&mut self, words: &[String]) -> Result<Output, String> {
-        let mut output = status::lvx_command(words, &self.control, self.control.shared(), self.clock.now())?;
+    pub fn lvx_command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, String> {
+        if let [first, rest @ ..] = words
+            && first == "mark"
+        {
+            let output = self.control.mark_command(rest, stdin);
+            self.drain();
+            return output;
+        }
+        let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);
         }
@@ -132,6 +141,16 @@ impl State {
         Ok(output)
     }
 
+    /// Puts mark rules in place.
+    ///
+    /// # Errors
+    /// What is wrong with the text; nothing has changed then.
+    pub fn load_marks(&mut self, text: &str) -> Result<(), MarkError> {
+        self.control.load_marks(text, None)?;
+        self.drain();
+        Ok(())
+    }
+
     /// Appends the connections of one bucket.
     pub fn connections_of(&self, bucket: usize, rows: &mut Vec<ConnectionInfo>) {
         self.control.connections_of(bucket, self.clock.now(), rows);
@@ -145,6 +164,9 @@ impl State {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self) {
+        if let Some(pages) = meminfo::pages_available() {
+            self.control.set_pages_available(pages);
+        }
         self.control.handle_timeout(self.clock.now());
         if self.owes_filter {
             let filter = self.control.filter().clone();

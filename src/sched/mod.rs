@@ -5,35 +5,79 @@
 //! Sequences are those of Linux 6.1 (`net/netfilter/ipvs/ip_vs_*.c`); lists run from the destination added last to
 //! the one added first.
 //!
-//! **Invariant**: a scheduler sees destinations and the packet's [`Flow`](crate::service::Flow), never the
+//! **Invariant**: a scheduler sees destinations and the packet's [`Flow`], never the
 //! connection table.
 
+mod cache;
+mod dh;
+mod fo;
+mod hash;
+mod lblc;
+mod lblcr;
 mod lc;
+mod mh;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
+mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
 #[cfg(test)]
 mod testing;
 
+use std::sync::Arc;
+
+use crate::base::Family;
 use crate::service::scheduler::List;
-use crate::service::{Destination, DestinationId, Scheduler};
+use crate::service::sysctl::Sysctls;
+use crate::service::{Destination, DestinationId, Flow, Scheduler, SchedulerFlags};
+
+/// What a scheduler is made for.
+#[derive(Clone)]
+pub struct Context {
+    /// The service's family.
+    pub family: Family,
+    /// Knobs, read as they are at the moment.
+    pub sysctls: Arc<Sysctls>,
+    /// What the scheduler's chance comes from.
+    pub seed: u64,
+}
+
+/// IPv4, with all knobs at their defaults.
+impl Default for Context {
+    fn default() -> Self {
+        Self { family: Family::V4, sysctls: Arc::default(), seed: 0 }
+    }
+}
 
 /// Makes a scheduler with fresh state.
-type Make = fn() -> Box<dyn Scheduler>;
+type Make = fn(&Context) -> Box<dyn Scheduler>;
 
 /// All schedulers by the kernel's name.
 const SCHEDULERS: &[(&str, Make)] = &[
-    ("lc", || Box::new(lc::LeastConnections)),
-    ("rr", || Box::new(rr::RoundRobin::default())),
-    ("wlc", || Box::new(wlc::WeightedLeastConnections)),
-    ("wrr", || Box::new(wrr::WeightedRoundRobin::default())),
+    ("dh", |context| Box::new(dh::DestinationHashing::new(context.family))),
+    ("fo", |_| Box::new(fo::WeightedFailover)),
+    ("lblc", |context| Box::new(lblc::LocalityBased::new(context))),
+    ("lblcr", |context| Box::new(lblcr::LocalityBasedReplicated::new(context))),
+    ("lc", |_| Box::new(lc::LeastConnections)),
+    ("mh", |context| Box::new(mh::MaglevHashing::new(context.family))),
+    ("nq", |_| Box::new(nq::NeverQueue)),
+    ("ovf", |_| Box::new(ovf::WeightedOverflow)),
+    ("rr", |_| Box::new(rr::RoundRobin::default())),
+    ("sed", |_| Box::new(sed::ShortestExpectedDelay)),
+    ("sh", |context| Box::new(sh::SourceHashing::new(context.family))),
+    ("twos", |context| Box::new(twos::TwoChoices::new(context.seed))),
+    ("wlc", |_| Box::new(wlc::WeightedLeastConnections)),
+    ("wrr", |_| Box::new(wrr::WeightedRoundRobin::default())),
 ];
 
 /// A scheduler with fresh state; `None` for a name that is not known. The name `none`, which gives every connection
 /// no destination, is no scheduler: [`Scheduling`](crate::service::Scheduling) says it by having none.
-pub fn by_name(name: &str) -> Option<Box<dyn Scheduler>> {
-    SCHEDULERS.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
+pub fn by_name(name: &str, context: &Context) -> Option<Box<dyn Scheduler>> {
+    SCHEDULERS.iter().find(|(known, _)| *known == name).map(|(_, make)| make(context))
 }
 
 /// The names of all schedulers, sorted.
@@ -74,6 +118,36 @@ fn overhead(destination: &Destination) -> u32 {
     destination.active().wrapping_shl(8).wrapping_add(destination.inactive())
 }
 
+/// The client's port where the flags say that it counts (flag-2) and the protocol has ports, else 0.
+fn client_port(list: List<'_>, flow: &Flow) -> u32 {
+    let counts = list.flags.has(SchedulerFlags::FLAG_2) && flow.protocol.is_some();
+    if counts { u32::from(flow.source_port) } else { 0 }
+}
+
+/// Of the candidates the one with the highest weight; of equals the first.
+fn heaviest<'a>(candidates: impl Iterator<Item = (DestinationId, &'a Destination)>) -> Option<DestinationId> {
+    let heavier = |best: (DestinationId, i32), next: (DestinationId, i32)| if next.1 > best.1 { next } else { best };
+    let weighed = candidates.map(|(id, destination)| (id, destination.weight()));
+    weighed.reduce(heavier).map(|(id, _)| id)
+}
+
+/// True when a destination has more active connections than its weight while another one of the list has less than
+/// half (`is_overloaded` of `ip_vs_lblc.c` and `ip_vs_lblcr.c`).
+fn is_overcharged(destination: &Destination, list: List<'_>) -> bool {
+    let load = |destination: &Destination| (i64::from(destination.active()), i64::from(destination.weight()));
+    let (active, weight) = load(destination);
+    let has_room = |(active, weight): (i64, i64)| active * 2 < weight;
+    active > weight && list.iter().any(|(_, other)| has_room(load(other)))
+}
+
+/// 0 and a number have that number.
+fn greatest_common_divisor(mut a: i32, mut b: i32) -> i32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 /// Of the usable candidates the one with the smallest cost for its weight; of equals the first.
 fn least_by_weight<'a>(
     candidates: impl Iterator<Item = (DestinationId, &'a Destination)>,
@@ -99,10 +173,10 @@ mod tests {
     #[test]
     fn schedulers_are_found_by_the_name_they_give() {
         for name in names() {
-            assert_eq!(by_name(name).unwrap().name(), name);
+            assert_eq!(by_name(name, &Context::default()).unwrap().name(), name);
         }
         assert!(names().is_sorted());
-        assert!(by_name("none").is_none());
-        assert!(by_name("").is_none());
+        assert!(by_name("none", &Context::default()).is_none());
+        assert!(by_name("", &Context::default()).is_none());
     }
 }

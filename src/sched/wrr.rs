@@ -4,7 +4,7 @@
 //! The bar falls from the largest weight in steps of the greatest common divisor of all weights. The largest is
 //! counted less by the divisor minus one, so that the last round has the bar at 1.
 
-use crate::sched::Cursor;
+use crate::sched::{Cursor, greatest_common_divisor};
 use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler};
 
@@ -105,13 +105,6 @@ impl Scheduler for WeightedRoundRobin {
             next = 0;
         }
     }
-}
-
-fn greatest_common_divisor(mut a: i32, mut b: i32) -> i32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ struct Scheduled {
     active: AtomicU32,
     inactive: AtomicU32,
     persistent: AtomicU32,
+    held: AtomicU32,
     upper: AtomicU32,
     lower: AtomicU32,
     overloaded: AtomicU8,
@@ -148,9 +149,25 @@ impl Destination {
         self.weight() > 0 && !self.is_overloaded()
     }
 
-    /// True when neither connection nor template names this destination.
+    /// True while a scheduler remembers it.
+    pub fn is_held(&self) -> bool {
+        self.scheduled.held.load(Relaxed) != 0
+    }
+
+    /// A scheduler remembers it beyond its time in the list: the cell must not be used again.
+    pub fn hold(&self) {
+        self.scheduled.held.fetch_add(1, Relaxed);
+    }
+
+    /// The opposite of one [`Destination::hold`].
+    pub fn release(&self) {
+        let before = self.scheduled.held.fetch_sub(1, Relaxed);
+        debug_assert_ne!(before, 0, "what is released was held");
+    }
+
+    /// True when neither connection nor template nor scheduler names this destination.
     pub fn is_unreferenced(&self) -> bool {
-        self.active() == 0 && self.inactive() == 0 && self.persistent() == 0
+        self.active() == 0 && self.inactive() == 0 && self.persistent() == 0 && !self.is_held()
     }
 
     /// Fills the cell of a destination that nobody refers to yet.

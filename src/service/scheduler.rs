@@ -1,6 +1,6 @@
 //! The face that every scheduler shows, and the list it works on.
 
-use crate::base::{Address, Instant};
+use crate::base::{Address, Duration, Instant};
 use crate::service::destination::{Destination, DestinationId, Destinations};
 use crate::service::types::{Protocol, SchedulerFlags};
 
@@ -48,6 +48,11 @@ pub trait Scheduler: Send {
     /// The destination for a new connection; `None` when no destination is usable.
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId>;
 
+    /// Whether it can serve a list of so many destinations; asked before it is given to a service.
+    fn fits(&self, _destinations: usize) -> bool {
+        true
+    }
+
     /// The service starts to use this scheduler, or its flags were set anew.
     fn bound(&mut self, _list: List<'_>) {}
 
@@ -62,6 +67,20 @@ pub trait Scheduler: Send {
 
     /// The weight or another property of `id` has changed.
     fn edited(&mut self, _list: List<'_>, _id: DestinationId) {}
+
+    /// How often [`Scheduler::tick`] is due, counted from when the service started to use this scheduler; never zero.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does a part of what is due periodically; true while parts are left to be done now. Between parts the lock is
+    /// free.
+    fn tick(&mut self, _list: List<'_>, _now: Instant) -> bool {
+        false
+    }
+
+    /// The service no longer uses this scheduler: every destination that it holds is to be released.
+    fn unbound(&mut self, _table: &Destinations) {}
 }
 
 /// What the lock of a service guards: the list of its destinations and the scheduler's position in it.
@@ -90,6 +109,9 @@ impl Scheduling {
 
     /// Puts another scheduler in place.
     pub fn rebind(&mut self, scheduler: Option<Box<dyn Scheduler>>, flags: SchedulerFlags, table: &Destinations) {
+        if let Some(before) = &mut self.scheduler {
+            before.unbound(table);
+        }
         self.scheduler = scheduler;
         self.flags = flags;
         self.tell(table, |scheduler, list| scheduler.bound(list));
@@ -113,6 +135,17 @@ impl Scheduling {
     /// Says that a destination's properties have changed.
     pub fn edit(&mut self, table: &Destinations, id: DestinationId) {
         self.tell(table, |scheduler, list| scheduler.edited(list, id));
+    }
+
+    /// How often [`Scheduling::tick`] is due, if ever.
+    pub fn period(&self) -> Option<Duration> {
+        self.scheduler.as_ref()?.period()
+    }
+
+    /// Does a part of the scheduler's periodic work; true while parts are left to be done now.
+    pub fn tick(&mut self, table: &Destinations, now: Instant) -> bool {
+        let list = List { ids: &self.ids, table, flags: self.flags };
+        self.scheduler.as_mut().is_some_and(|scheduler| scheduler.tick(list, now))
     }
 
     fn tell(&mut self, table: &Destinations, say: impl FnOnce(&mut dyn Scheduler, List<'_>)) {

@@ -15,12 +15,19 @@ macro_rules! knobs {
     };
 }
 
+impl Knob {
+    /// Its name, without the prefix.
+    pub fn name(self) -> &'static str {
+        KNOBS[self as usize].1
+    }
+}
+
 /// Which values a knob takes.
 #[derive(Clone, Copy, Debug)]
 enum Range {
     /// Any 32-bit signed integer.
     Int,
-    /// Seconds that the kernel keeps in ticks: what fits a 32-bit signed integer after the multiplication.
+    /// Seconds that fit a 32-bit signed integer as ticks.
     Seconds,
     /// From the first to the second, both included.
     Between(i64, i64),
@@ -33,9 +40,8 @@ enum Range {
 }
 
 const INT_MAX: i64 = i32::MAX as i64;
-/// Ticks per second (HZ) of the reference kernel.
+/// Ticks a second of the reference; its knobs that are kept in ticks have a range by it.
 const TICKS_PER_SECOND: i64 = 100;
-const SECONDS_MAX: i64 = INT_MAX / TICKS_PER_SECOND;
 
 knobs! {
     /// One of so many new connections is dropped by `drop_packet` 3.
@@ -173,7 +179,30 @@ impl Sysctls {
 
     /// Sets a knob from text, as a write to the file does.
     pub fn write(&self, name: &str, value: &str) -> Result<Knob, SysctlError> {
+        let (knob, first, period) = self.check(name, value)?;
+        self.sync_period.store(period, Relaxed);
+        self.values[knob as usize].store(first, Relaxed);
+        Ok(knob)
+    }
+
+    /// Sets all knobs or none: what is wrong with one leaves the others alone.
+    ///
+    /// # Errors
+    /// The position of the first that is refused, and why.
+    pub fn write_all(&self, settings: &[(String, String)]) -> Result<Vec<Knob>, (usize, SysctlError)> {
+        for (position, (name, value)) in settings.iter().enumerate() {
+            self.check(name, value).map_err(|error| (position, error))?;
+        }
+        let write = |(position, (name, value)): (usize, &(String, String))| {
+            self.write(name, value).map_err(|error| (position, error))
+        };
+        settings.iter().enumerate().map(write).collect()
+    }
+
+    /// What setting a knob to this text would store: the knob, its value, and the sync period.
+    fn check(&self, name: &str, value: &str) -> Result<(Knob, i64, i64), SysctlError> {
         let (knob, range) = lookup(name)?;
+        let mut new_period = self.sync_period.load(Relaxed);
         let mut numbers = value.split_ascii_whitespace().map(parse_number);
         let first = numbers.next().ok_or(SysctlError::Invalid)??;
         match range {
@@ -183,10 +212,12 @@ impl Sysctls {
                 if !valid || first > INT_MAX || period > INT_MAX {
                     return Err(SysctlError::Invalid);
                 }
-                self.sync_period.store(period, Relaxed);
+                new_period = period;
             }
             Range::Int if !(i64::from(i32::MIN)..=INT_MAX).contains(&first) => return Err(SysctlError::Invalid),
-            Range::Seconds if !(-SECONDS_MAX..=SECONDS_MAX).contains(&first) => return Err(SysctlError::Invalid),
+            Range::Seconds if first.unsigned_abs() > (INT_MAX / TICKS_PER_SECOND).unsigned_abs() => {
+                return Err(SysctlError::Invalid);
+            }
             Range::Between(low, high) if !(low..=high).contains(&first) => return Err(SysctlError::Invalid),
             Range::PowerOfTwo if !(1..=INT_MAX).contains(&first) || first & (first - 1) != 0 => {
                 return Err(SysctlError::Invalid);
@@ -194,8 +225,7 @@ impl Sysctls {
             Range::Long if first < 0 => return Err(SysctlError::Invalid),
             _ => {}
         }
-        self.values[knob as usize].store(first, Relaxed);
-        Ok(knob)
+        Ok((knob, first, new_period))
     }
 
     /// Every knob's full name and value, in alphabetical order.
@@ -217,6 +247,29 @@ impl Sysctls {
     }
 }
 
+/// The settings of `net.ipv4.vs.*` in a file like `/etc/sysctl.conf`: `name = value` lines, comments after `#` or
+/// `;`. Settings of other names are the kernel's and left out.
+///
+/// # Errors
+/// The number of the first line that is no setting, from 1 on.
+pub fn parse_file(text: &str) -> Result<Vec<(usize, String, String)>, usize> {
+    let mut settings = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        // A dash asks `sysctl` not to mind an error.
+        let line = line.strip_prefix('-').unwrap_or(line);
+        let (name, value) = line.split_once('=').ok_or(number)?;
+        let (name, value) = (name.trim().replace('/', "."), value.trim().to_owned());
+        if name.starts_with(PREFIX) {
+            settings.push((number, name, value));
+        }
+    }
+    Ok(settings)
+}
+
 /// Whether this version reads a knob.
 pub const fn has_effect(knob: Knob) -> bool {
     matches!(
@@ -225,6 +278,17 @@ pub const fn has_effect(knob: Knob) -> bool {
             | Knob::ConnReuseMode
             | Knob::SecureTcp
             | Knob::SloppyTcp
+            | Knob::SloppySctp
+            | Knob::ScheduleIcmp
+            | Knob::NatIcmpSend
+            | Knob::ExpireQuiescentTemplate
+            | Knob::DropEntry
+            | Knob::DropPacket
+            | Knob::AmDropRate
+            | Knob::AmemThresh
+            | Knob::CacheBypass
+            | Knob::LblcExpiration
+            | Knob::LblcrExpiration
             | Knob::PmtuDisc
             | Knob::RunEstimation
     )
@@ -278,10 +342,36 @@ mod tests {
         sysctls.write("sync_threshold", "5 100").unwrap();
         sysctls.write("sync_threshold", "7").unwrap();
         assert_eq!(sysctls.sync_threshold(), (7, 100));
-        sysctls.write("lblc_expiration", "21474836").unwrap();
-        sysctls.write("sync_refresh_period", "-21474836").unwrap();
         sysctls.write("am_droprate", "-0x10").unwrap();
         assert_eq!(sysctls.get(Knob::AmDropRate), -16);
+        for seconds in [21_474_836, 0, -21_474_836] {
+            sysctls.write("lblc_expiration", &seconds.to_string()).unwrap();
+            assert_eq!(sysctls.get(Knob::LblcExpiration), seconds);
+        }
+    }
+
+    #[test]
+    fn all_are_set_or_none() {
+        let sysctls = Sysctls::default();
+        let set = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            sysctls.write_all(&pairs)
+        };
+        let wrong = [("drop_entry", "1"), ("drop_packet", "4"), ("nosuch", "1")];
+        assert_eq!(set(&wrong), Err((1, SysctlError::Invalid)));
+        assert_eq!(sysctls.get(Knob::DropEntry), 0);
+        assert_eq!(set(&[("drop_entry", "1"), ("sync_threshold", "1 9")]).unwrap().len(), 2);
+        assert_eq!((sysctls.get(Knob::DropEntry), sysctls.sync_threshold()), (1, (1, 9)));
+    }
+
+    #[test]
+    fn files_like_sysctl_conf() {
+        let text = "# comment\n; other\n\nnet.ipv4.ip_forward=1\n net/ipv4/vs/drop_entry = 2\n\
+                    -net.ipv4.vs.sync_threshold = 1 9\n";
+        let settings = parse_file(text).unwrap();
+        let expected = [(5, "net.ipv4.vs.drop_entry", "2"), (6, "net.ipv4.vs.sync_threshold", "1 9")];
+        assert_eq!(settings, expected.map(|(line, name, value)| (line, name.to_owned(), value.to_owned())));
+        assert_eq!(parse_file("a=1\nbogus\n"), Err(2));
     }
 
     #[test]
@@ -297,8 +387,10 @@ mod tests {
             ("sync_retries", "4"),
             ("sync_version", "2"),
             ("lblc_expiration", "21474837"),
-            ("lblcr_expiration", "2147483647"),
-            ("sync_refresh_period", "-21474837"),
+            ("lblcr_expiration", "-21474837"),
+            ("lblcr_expiration", "-9223372036854775807"),
+            ("sync_refresh_period", "21474837"),
+            ("sync_refresh_period", "-2147483648"),
             ("am_droprate", "2147483648"),
             ("am_droprate", "x"),
             ("am_droprate", ""),

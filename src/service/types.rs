@@ -89,6 +89,27 @@ pub enum TunnelChecksum {
     Remote = 2,
 }
 
+/// A persistence engine: what of a packet, beside the client's address, keeps it with a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Engine {
+    /// The Call-ID of SIP over UDP.
+    Sip,
+}
+
+impl Engine {
+    /// The engine with this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        (name == Engine::Sip.name()).then_some(Engine::Sip)
+    }
+
+    /// The kernel's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Engine::Sip => "sip",
+        }
+    }
+}
+
 /// The encapsulation of a tunnelled destination.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Tunnel {

@@ -1,0 +1,43 @@
+//! `fo`, weighted failover: the usable destination with the highest weight, whatever it has to carry
+//! (`net/netfilter/ipvs/ip_vs_fo.c`).
+
+use crate::sched::heaviest;
+use crate::service::scheduler::List;
+use crate::service::{DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct WeightedFailover;
+
+impl Scheduler for WeightedFailover {
+    fn name(&self) -> &'static str {
+        "fo"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        heaviest(list.iter().filter(|(_, destination)| destination.is_usable()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        Bench::new("fo", &[1, 3, 3]).expect("3 3 3");
+        Bench::new("fo", &[3, 3, 1]).udp().expect("2 2 2");
+        Bench::new("fo", &[0]).expect("none");
+        Bench::new("fo", &[]).expect("none");
+    }
+
+    #[test]
+    fn the_next_heaviest_takes_over() {
+        let mut bench = Bench::new("fo", &[1, 3, 2]);
+        bench.edit_thresholds(2, 3, 2, 0);
+        bench.expect("2 2 3 3");
+        bench.edit(3, 0);
+        bench.expect("1");
+        bench.disconnect(2, 1);
+        bench.expect("2");
+    }
+}

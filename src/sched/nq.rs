@@ -1,0 +1,46 @@
+//! `nq`, never queue: the first usable destination without active connections, else the choice of `sed`
+//! (`net/netfilter/ipvs/ip_vs_nq.c`).
+
+use crate::sched::sed;
+use crate::service::scheduler::List;
+use crate::service::{DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct NeverQueue;
+
+impl Scheduler for NeverQueue {
+    fn name(&self) -> &'static str {
+        "nq"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        let idle = list.iter().find(|(_, destination)| destination.active() == 0 && destination.is_usable());
+        idle.map(|(id, _)| id).or_else(|| sed::shortest(list))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        Bench::new("nq", &[1, 2, 4]).expect("3 2 1 3 3 3 2 3 3 2 3 3 2 1");
+        Bench::new("nq", &[1, 2, 4]).udp().expect("3 3 3 3");
+        Bench::new("nq", &[4, 2, 1]).udp().expect("3 3 3 3");
+        Bench::new("nq", &[1, 0, 2]).expect("3 1 3");
+        Bench::new("nq", &[0, 0]).expect("none");
+        Bench::new("nq", &[]).expect("none");
+    }
+
+    #[test]
+    fn the_overloaded_are_passed_over_even_when_idle() {
+        let mut bench = Bench::new("nq", &[1, 1]);
+        bench.edit_thresholds(2, 1, 1, 0);
+        bench.connect(2, 0, 1);
+        bench.connect(1, 3, 0);
+        bench.expect("1 1");
+        bench.disconnect(1, 5);
+        bench.expect("1");
+    }
+}

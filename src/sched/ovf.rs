@@ -1,0 +1,43 @@
+//! `ovf`, weighted overflow: as `fo`, but a destination takes part only until its active connections exceed its
+//! weight (`net/netfilter/ipvs/ip_vs_ovf.c`).
+
+use crate::sched::heaviest;
+use crate::service::scheduler::List;
+use crate::service::{Destination, DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct WeightedOverflow;
+
+impl Scheduler for WeightedOverflow {
+    fn name(&self) -> &'static str {
+        "ovf"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        let has_room = |destination: &Destination| destination.active().cast_signed() <= destination.weight();
+        heaviest(list.iter().filter(|(_, destination)| destination.is_usable() && has_room(destination)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        // The new connection is not counted yet: a destination takes one more than its weight.
+        Bench::new("ovf", &[1, 3, 3]).expect("3 3 3 3 2 2 2 2 1 1 none none");
+        Bench::new("ovf", &[1, 3, 3]).udp().expect("3 3 3 3 3 3 3");
+        Bench::new("ovf", &[0]).expect("none");
+        Bench::new("ovf", &[]).expect("none");
+    }
+
+    #[test]
+    fn the_overloaded_are_passed_over() {
+        let mut bench = Bench::new("ovf", &[1, 3]);
+        bench.edit_thresholds(2, 3, 2, 0);
+        bench.expect("2 2 1 1 none");
+        bench.disconnect(2, 1);
+        bench.expect("2 none");
+    }
+}

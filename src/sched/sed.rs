@@ -1,0 +1,58 @@
+//! `sed`, shortest expected delay: the usable destination with the fewest active connections for its weight, the new
+//! one counted in (`net/netfilter/ipvs/ip_vs_sed.c`).
+//!
+//! Inactive connections cost nothing: datagrams all go to the first of the heaviest.
+
+use crate::sched::least_by_weight;
+use crate::service::scheduler::List;
+use crate::service::{Destination, DestinationId, Flow, Scheduler};
+
+/// No state.
+pub(super) struct ShortestExpectedDelay;
+
+impl Scheduler for ShortestExpectedDelay {
+    fn name(&self) -> &'static str {
+        "sed"
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        shortest(list)
+    }
+}
+
+/// The choice among all of a list, which `nq` makes too when nobody is idle.
+pub(super) fn shortest(list: List<'_>) -> Option<DestinationId> {
+    let delay = |destination: &Destination| destination.active().wrapping_add(1).cast_signed();
+    least_by_weight(list.iter(), delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Bench;
+
+    #[test]
+    fn printed_sequences() {
+        Bench::new("sed", &[1, 2, 4]).expect("3 3 2 3 3 2 1 3 3 2 3 3 2 1");
+        Bench::new("sed", &[1, 2, 4]).udp().expect("3 3 3 3");
+        Bench::new("sed", &[1, 1]).udp().expect("2 2 2");
+        Bench::new("sed", &[1, 0]).expect("1 1 1");
+        Bench::new("sed", &[0, 0]).expect("none");
+        Bench::new("sed", &[]).expect("none");
+    }
+
+    #[test]
+    fn inactive_connections_cost_nothing() {
+        let mut bench = Bench::new("sed", &[1, 1]);
+        bench.connect(2, 0, 1000);
+        bench.expect("2 1 2 1");
+    }
+
+    #[test]
+    fn the_overloaded_are_passed_over() {
+        let mut bench = Bench::new("sed", &[1, 8]);
+        bench.edit_thresholds(2, 8, 2, 0);
+        bench.expect("2 2 1 1");
+        bench.disconnect(2, 1);
+        bench.expect("2 1");
+    }
+}
