@@ -25,6 +25,7 @@
 // Sizes; host::xdp holds the same numbers under the same names.
 #define ENDPOINTS_MAX 524288
 #define ADDRESSES_MAX 524288
+#define MARKED_PREFIXES_MAX 16384
 #define SOCKETS_MAX 4096
 #define INTERFACES_MAX 256
 
@@ -66,6 +67,28 @@ struct endpoint {
 	__u8 pad;      // 0
 };
 
+// The beginning of an address, of which `bits` count from `family` on.
+struct prefix {
+	__u32 bits;
+	__be32 family; // 4 or 6: one trie for both
+	struct address address;
+};
+
+#define PREFIX_FULL_BITS 160
+
+// Ports from the first to the last; none when the first is above the last.
+struct port_span {
+	__u16 first;
+	__u16 last;
+};
+
+// Destination ports that rules may mark for a service.
+struct marked_ports {
+	struct port_span tcp;
+	struct port_span udp;
+	struct port_span sctp;
+};
+
 struct interface_sockets {
 	__u32 first;  // position of queue 0's socket in `sockets`
 	__u32 queues; // how many positions follow
@@ -85,6 +108,15 @@ HASH(servers, struct endpoint, ENDPOINTS_MAX);
 HASH(virtual_addrs, struct address, ADDRESSES_MAX);
 HASH(server_addrs, struct address, ADDRESSES_MAX);
 HASH(locals, struct address, ADDRESSES_MAX);
+
+// Each prefix has the ports of the shorter ones around it too: only the longest is found.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MARKED_PREFIXES_MAX);
+	__type(key, struct prefix);
+	__type(value, struct marked_ports);
+} marked SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -137,6 +169,7 @@ struct packet {
 	struct address source;
 	struct address destination;
 	__u32 offset; // of the transport header, from the frame's start
+	__be32 family; // 4 or 6
 	__u8 protocol;
 	__u8 fragment; // boolean
 };
@@ -180,6 +213,7 @@ static __always_inline int parse_v4(void *data, void *data_end, __u32 offset, st
 		return -1;
 	from_v4(&packet->source, ip->saddr);
 	from_v4(&packet->destination, ip->daddr);
+	packet->family = bpf_htonl(4);
 	packet->protocol = ip->protocol;
 	packet->fragment = !!(ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK));
 	packet->offset = offset + ip->ihl * 4;
@@ -194,6 +228,7 @@ static __always_inline int parse_v6(void *data, void *data_end, __u32 offset, st
 		return -1;
 	from_v6(&packet->source, &ip->saddr);
 	from_v6(&packet->destination, &ip->daddr);
+	packet->family = bpf_htonl(6);
 	packet->fragment = 0;
 	__u8 next = ip->nexthdr;
 	offset += sizeof(*ip);
@@ -236,11 +271,45 @@ static __always_inline int has_endpoint(void *map, const struct address *address
 	return bpf_map_lookup_elem(map, &key) != 0;
 }
 
+// What rules may mark of the packets to an address.
+static __always_inline struct marked_ports *find_marked(__be32 family, const struct address *address)
+{
+	struct prefix key = { .bits = PREFIX_FULL_BITS, .family = family, .address = *address };
+	return bpf_map_lookup_elem(&marked, &key);
+}
+
+static __always_inline int in_span(const struct port_span *span, __u16 port)
+{
+	return span->first <= port && port <= span->last;
+}
+
+// True when rules may mark a packet to this address and port; answers come from there.
+static __always_inline int is_marked(__be32 family, const struct address *address, __be16 port, __u8 protocol)
+{
+	struct marked_ports *ports = find_marked(family, address);
+	if (!ports)
+		return 0;
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return in_span(&ports->tcp, bpf_ntohs(port));
+	case IPPROTO_UDP:
+		return in_span(&ports->udp, bpf_ntohs(port));
+	default:
+		return in_span(&ports->sctp, bpf_ntohs(port));
+	}
+}
+
+// True for the address of a virtual service, or one that packets to which rules may mark.
+static __always_inline int is_virtual(__be32 family, const struct address *address)
+{
+	return has_address(&virtual_addrs, address) || find_marked(family, address);
+}
+
 // An ICMP error that quotes `quoted`: is it about one of our flows?
 static __always_inline int wants_error(const struct packet *packet, const struct packet *quoted)
 {
 	// What we sent to a client in the name of a virtual service.
-	if (has_address(&virtual_addrs, &packet->destination) && has_address(&virtual_addrs, &quoted->source))
+	if (is_virtual(packet->family, &packet->destination) && is_virtual(packet->family, &quoted->source))
 		return 1;
 	// What we sent to a real server.
 	if (!has_address(&server_addrs, &quoted->destination))
@@ -264,9 +333,11 @@ static __always_inline int wants_transport(void *data, void *data_end, const str
 	struct ports *ports = AT(struct ports, packet->offset);
 	if (!ports)
 		return 0;
-	if (has_endpoint(&services, &packet->destination, ports->destination, packet->protocol))
+	if (has_endpoint(&services, &packet->destination, ports->destination, packet->protocol) ||
+	    is_marked(packet->family, &packet->destination, ports->destination, packet->protocol))
 		return 1;
-	return has_endpoint(&servers, &packet->source, ports->source, packet->protocol) &&
+	return (has_endpoint(&servers, &packet->source, ports->source, packet->protocol) ||
+	        is_marked(packet->family, &packet->source, ports->source, packet->protocol)) &&
 	       !has_address(&locals, &packet->destination);
 }
 
@@ -301,10 +372,8 @@ static __always_inline int wants(void *data, void *data_end)
 		return 0;
 	}
 
-	// Firewall marks: a rule that sets a mark by address and port will be looked up here, before the services.
-
 	if (packet.fragment)
-		return has_address(&virtual_addrs, &packet.destination) ||
+		return is_virtual(packet.family, &packet.destination) ||
 		       (has_address(&server_addrs, &packet.source) && !has_address(&locals, &packet.destination));
 
 	switch (packet.protocol) {

@@ -68,7 +68,8 @@ BUILD_PACKAGES=(gcc=gcc make=make pkg-config=pkg-config m4=m4 clang=clang libc6-
 LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/python3=python3)
 # What the tests in network namespaces need beside the lab.
 # shellcheck disable=SC2034
-TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux ping=iputils-ping
+TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux unshare=util-linux
+    iptables=iptables ping=iputils-ping
     shellcheck=shellcheck)
 
 # The person behind sudo: Rust is most often theirs, and so should be what it builds.

@@ -11,6 +11,7 @@
 //! | 2 | [`route`] | routes and neighbours as a snapshot | ask the kernel |
 //! | 2 | [`port`] | the trait `Port`; memory and AF_XDP ports | interpret bytes |
 //! | 3 | [`sched`] | one file a scheduler | see the connection table |
+//! | 3 | [`mark`] | the rules that mark packets | know which services or connections there are |
 //! | 3 | [`conn`] | connection table, TCP/UDP states, sweep | choose a destination |
 //! | 4 | [`forward`] | packet to `Verdict` | know queues, threads, commands |
 //! | 4 | [`command`] | ipvsadm's grammar, `Request`, `Response`, rendering | open a socket |
@@ -29,6 +30,7 @@ pub mod control;
 pub mod director;
 pub mod forward;
 pub mod host;
+pub mod mark;
 pub mod port;
 pub mod route;
 pub mod sched;

@@ -19,9 +19,13 @@ mod ground;
 mod lifecycle;
 #[path = "netns/load.rs"]
 mod load;
+#[path = "netns/marks.rs"]
+mod marks;
 #[path = "netns/methods.rs"]
 mod methods;
 #[path = "netns/pass.rs"]
 mod pass;
 #[path = "netns/protocols.rs"]
 mod protocols;
+#[path = "netns/rules.rs"]
+mod rules;

@@ -45,6 +45,11 @@ enum Command {
         #[arg(value_name = "NAME[=VALUE]", required_unless_present_any = ["all", "load"])]
         knobs: Vec<String>,
     },
+    /// Load or list the rules that mark packets for services of firewall marks (ipvsadm -f).
+    Mark {
+        #[command(subcommand)]
+        command: MarkCommand,
+    },
     /// Run packets through a director offline: same input, same output.
     #[command(after_help = "With --steps, each line is a JSON object: {\"cmd\":[\"ipvsadm\",…]}, \
                             {\"in\":\"eth0\",\"hex\":\"…\"}, {\"advance\":SECONDS}, {\"sysctl\":[NAME,VALUE]} or \
@@ -112,7 +117,56 @@ fn load_sysctls(socket: &Path, path: &Path) -> Result<u8, String> {
     let settings = sysctl::parse_file(&text).map_err(|line| refused(format!("line {line} is not NAME = VALUE")))?;
     let settings: Vec<String> = settings.iter().map(|(_, name, value)| format!("{name}={value}")).collect();
     let words = ["sysctl", "--all-or-none"].into_iter().chain(settings.iter().map(String::as_str));
-    client::lvx(socket, &words.collect::<Vec<_>>())
+    client::lvx(socket, &words.collect::<Vec<_>>(), None)
+}
+
+#[derive(Subcommand, Debug)]
+enum MarkCommand {
+    /// Replace the rules of one family by those of a file; refused whole if any rule is.
+    #[command(after_help = "Of the table mangle, PREROUTING and INPUT count. Examples:\n  \
+                            iptables-save -t mangle | lvx mark load -\n  lvx mark load /etc/lvx.marks")]
+    Load {
+        #[command(flatten)]
+        family: FamilyChoice,
+        /// What iptables-save or ip6tables-save printed; - for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the rules as iptables-save and ip6tables-save do.
+    List {
+        #[command(flatten)]
+        family: FamilyChoice,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+#[group(multiple = false)]
+struct FamilyChoice {
+    /// Rules of IPv4.
+    #[arg(short = '4')]
+    v4: bool,
+    /// Rules of IPv6.
+    #[arg(short = '6')]
+    v6: bool,
+}
+
+impl FamilyChoice {
+    fn word(&self) -> Option<&'static str> {
+        if self.v4 { Some("-4") } else { self.v6.then_some("-6") }
+    }
+}
+
+fn mark(socket: &Path, command: &MarkCommand) -> Result<u8, String> {
+    match command {
+        MarkCommand::Load { family, file } => {
+            let words: Vec<&str> = ["mark", "load"].into_iter().chain(family.word()).chain(["-"]).collect();
+            client::lvx(socket, &words, Some(&client::read_rules(file)?))
+        }
+        MarkCommand::List { family } => {
+            let words: Vec<&str> = ["mark", "list"].into_iter().chain(family.word()).collect();
+            client::lvx(socket, &words, None)
+        }
+    }
 }
 
 /// `lvx proc`.
@@ -129,13 +183,14 @@ fn main() -> ExitCode {
     let status = match arguments.command {
         Command::Status { json } => {
             let words: &[&str] = if json { &["status", "--json"] } else { &["status"] };
-            client::lvx(&arguments.socket, words)
+            client::lvx(&arguments.socket, words, None)
         }
-        Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"]),
+        Command::Mark { command } => mark(&arguments.socket, &command),
+        Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"], None),
         Command::Sysctl { load: Some(path), .. } => load_sysctls(&arguments.socket, &path),
         Command::Sysctl { knobs, .. } => {
             let words: Vec<&str> = std::iter::once("sysctl").chain(knobs.iter().map(String::as_str)).collect();
-            client::lvx(&arguments.socket, &words)
+            client::lvx(&arguments.socket, &words, None)
         }
         Command::Replay { net, steps: Some(steps), .. } => {
             if steps.as_os_str() == "-" {

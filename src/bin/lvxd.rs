@@ -44,6 +44,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
 
+    /// Rules that mark packets for services of firewall marks (ipvsadm -f), as `iptables-save` or `ip6tables-save`
+    /// writes them; may be repeated, once for each family.
+    #[arg(long, value_name = "FILE")]
+    marks: Vec<PathBuf>,
+
     /// File like /etc/sysctl.conf, whose lines for net.ipv4.vs are set; may be repeated.
     #[arg(long, value_name = "FILE")]
     sysctl_file: Vec<PathBuf>,
@@ -125,6 +130,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         socket_group: arguments.socket_group,
         rules: arguments.rules,
         sysctl_files: arguments.sysctl_file,
+        marks: arguments.marks,
         sysctls,
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,

@@ -8,6 +8,8 @@
 //! -A -t 192.0.2.1:80 -s wlc          what would follow `ipvsadm' (that word may lead)
 //! json -L                            the same, answered by one line of JSON
 //! lvx status                         what is not ipvsadm's
+//! with OCTETS lvx mark load -        the same with standard input: so many octets after the line feed, at most
+//!                                    [`STDIN_OCTETS_MAX`]
 //! ```
 //! Names of hosts and services are not looked up: the director knows numbers.
 //!
@@ -25,6 +27,8 @@ use std::fmt;
 
 /// Longest request, octets, without its line feed.
 pub const LINE_OCTETS_MAX: usize = 8192;
+/// Longest standard input that goes with a request, octets.
+pub const STDIN_OCTETS_MAX: usize = 1 << 20;
 /// Longest header of an answer, octets, with its line feed: three numbers.
 const HEADER_OCTETS_MAX: usize = 64;
 /// Longest part that a client takes at once, octets: enough for a list of a hundred thousand servers.
@@ -43,7 +47,12 @@ pub enum Line {
         json: bool,
     },
     /// The words after `lvx`.
-    Lvx(Vec<String>),
+    Lvx {
+        /// The words.
+        words: Vec<String>,
+        /// Octets of standard input that follow the line.
+        stdin_octets: Option<usize>,
+    },
 }
 
 /// What is wrong with a line or an answer.
@@ -51,6 +60,8 @@ pub enum Line {
 pub enum LineError {
     /// More than [`LINE_OCTETS_MAX`].
     TooLong,
+    /// The words after `with` are no number up to [`STDIN_OCTETS_MAX`] and a command of `lvx`.
+    Stdin,
     /// No UTF-8.
     Encoding,
     /// A quote is not closed, or a backslash ends the line.
@@ -67,6 +78,7 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LineError::TooLong => write!(f, "a line holds at most {LINE_OCTETS_MAX} octets"),
+            LineError::Stdin => write!(f, "`with' takes 0 to {STDIN_OCTETS_MAX} octets for a command of `lvx'"),
             LineError::Encoding => f.write_str("the line is not UTF-8"),
             LineError::Quoting => f.write_str("the line has an open quote"),
             LineError::Unsendable => f.write_str("a word holds a line feed or a NUL"),
@@ -92,7 +104,8 @@ pub fn parse_line(octets: &[u8]) -> Result<Line, LineError> {
     let mut words = shlex::split(text).ok_or(LineError::Quoting)?;
     match words.first().map(String::as_str) {
         None => return Ok(Line::Empty),
-        Some("lvx") => return Ok(Line::Lvx(words.split_off(1))),
+        Some("lvx") => return Ok(Line::Lvx { words: words.split_off(1), stdin_octets: None }),
+        Some("with") => return with_stdin(words),
         Some(_) => {}
     }
     let json = words[0] == "json";
@@ -100,6 +113,15 @@ pub fn parse_line(octets: &[u8]) -> Result<Line, LineError> {
     let is_named = words.first().is_some_and(|word| word == "ipvsadm");
     words.drain(..usize::from(is_named));
     Ok(Line::Ipvsadm { words, json })
+}
+
+/// `with OCTETS lvx WORD…`
+fn with_stdin(mut words: Vec<String>) -> Result<Line, LineError> {
+    let octets = words.get(1).and_then(|word| word.parse().ok()).filter(|octets| *octets <= STDIN_OCTETS_MAX);
+    match (octets, words.get(2).map(String::as_str)) {
+        (Some(octets), Some("lvx")) => Ok(Line::Lvx { words: words.split_off(3), stdin_octets: Some(octets) }),
+        _ => Err(LineError::Stdin),
+    }
 }
 
 /// The line, with its line feed, of ipvsadm's words; `json` asks for the reply as JSON.
@@ -233,7 +255,9 @@ mod tests {
         assert_eq!(parse_line(b"ipvsadm"), ipvsadm("", false));
         assert_eq!(parse_line(b"json ipvsadm -L"), ipvsadm("-L", true));
         assert_eq!(parse_line(b"json -L"), ipvsadm("-L", true));
-        assert_eq!(parse_line(b"lvx sysctl a=b"), Ok(Line::Lvx(words("sysctl a=b"))));
+        let lvx = |text: &str, stdin_octets| Ok(Line::Lvx { words: words(text), stdin_octets });
+        assert_eq!(parse_line(b"lvx sysctl a=b"), lvx("sysctl a=b", None));
+        assert_eq!(parse_line(b"with 12 lvx mark load -"), lvx("mark load -", Some(12)));
         assert_eq!(parse_line(b"  # nothing\n"), Ok(Line::Empty));
         assert_eq!(parse_line(b"\n"), Ok(Line::Empty));
         let quoted = Line::Ipvsadm { words: vec!["-s".into(), "r r".into(), String::new()], json: false };
@@ -246,6 +270,9 @@ mod tests {
         assert_eq!(parse_line(b"-s \xff"), Err(LineError::Encoding));
         assert!(parse_line(&[b'x'; LINE_OCTETS_MAX]).is_ok());
         assert_eq!(parse_line(&[b'x'; LINE_OCTETS_MAX + 1]), Err(LineError::TooLong));
+        for line in ["with", "with 1", "with 1 ipvsadm", "with -1 lvx", "with x lvx", "with 1048577 lvx mark"] {
+            assert_eq!(parse_line(line.as_bytes()), Err(LineError::Stdin), "{line}");
+        }
         assert_eq!(encode_words(&["a\nb".into()], false), Err(LineError::Unsendable));
         assert_eq!(encode_words(&["x".repeat(LINE_OCTETS_MAX)], false), Err(LineError::TooLong));
     }

@@ -354,7 +354,8 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.get(new.destination_id).bind(template);
         }
-        let slot = self.link(bucket.line, hash, entry, now_ticks);
+        let linked = self.link(bucket.line, hash, entry, now_ticks);
+        let slot = self.bring_forward(bucket.line, hash, entry, linked, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
         Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
@@ -516,6 +517,49 @@ impl Table {
         entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
         bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
         None
+    }
+
+    /// The place of an entry that was just linked, once it stands before an older one that the server's packets match
+    /// too: a client may come from one port to two virtual services that masquerade to one server, and then the kernel
+    /// finds the newer connection (`ip_vs_conn_out_get`: new ones are at the head of their list).
+    fn bring_forward(
+        &self,
+        bucket: &Line<16>,
+        hash: u64,
+        entry: Entry<'_>,
+        linked: Option<u8>,
+        now_ticks: u32,
+    ) -> Option<u8> {
+        let is_reached = |flags: Flags| flags.method() == Method::Masquerading && !flags.has(Flags::TEMPLATE);
+        if !is_reached(entry.flags()) {
+            return linked;
+        }
+        let (code, client, from) = (entry.protocol_code(), entry.client(), entry.destination_endpoint());
+        let is_alike = move |other: Entry<'_>| {
+            is_reached(other.flags())
+                && other.protocol_code() == code
+                && other.client() == client
+                && other.destination_endpoint() == from
+        };
+        let found = self.search(bucket, hash, now_ticks, is_alike);
+        // Whoever is chained stands behind all slots, and a new one at the head of the chain.
+        let Some((older, Some(before))) = found.filter(|(older, _)| older.id() != entry.id()) else { return linked };
+        let place = |slot: u8| FIRST_SLOT + 2 * usize::from(slot);
+        let bound = |of: Entry<'_>| tag(hash) << 16 | u32::from(coarse(of.deadline(), now_ticks));
+        let put = |slot: u8, of: Entry<'_>| {
+            bucket.0[place(slot) + 1].store(of.id().0, Ordering::Relaxed);
+            bucket.0[place(slot)].store(bound(of), Ordering::Relaxed);
+        };
+        match linked {
+            Some(slot) => put(slot, older),
+            None => {
+                self.unchain(bucket, entry.id());
+                older.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
+                bucket.0[OVERFLOW].store(older.id().0, Ordering::Relaxed);
+            }
+        }
+        put(before, entry);
+        Some(before)
     }
 
     /// True when a bucket takes no more entries, so that its holder's walk has an end: a client can send any number

@@ -313,3 +313,45 @@ fn tcp_transitions() {
         assert_eq!(tcp::next(secure, side, event, old), expected, "{secure} {side:?} {event:?} {old:?}");
     }
 }
+
+/// From one port to several virtual services that masquerade to one server: its answers belong to the newest
+/// connection, wherever in the bucket it came to stand.
+#[test]
+fn answers_find_the_newest_of_connections_alike() {
+    let client = endpoint("10.1.0.1", 1025);
+    for others in 0..12 {
+        let table = table(64);
+        let hash = table.hash(Some(Protocol::Tcp), client);
+        let answer = Key { protocol: Some(Protocol::Tcp), client, other: endpoint("10.2.0.1", 8080) };
+        let mut ids = Vec::new();
+        for number in 0..others + 3 {
+            let mut connection = new(client);
+            connection.key.other = endpoint("10.9.0.1", number + 1);
+            // The first ones lead elsewhere, and fill slots and then the chain.
+            if number < others {
+                connection.destination = endpoint("10.2.0.2", number);
+            }
+            let Inserted::New(found) = table.insert(hash, &connection, Instant::START) else { panic!() };
+            let id = found.entry().id();
+            found.follow(Direction::Inbound, Event::Udp, false);
+            drop(found);
+            ids.push(id);
+            if number >= others {
+                let found = table.find_outbound(hash, &answer, Instant::START).unwrap();
+                assert_eq!(found.entry().id(), id, "{others} others, number {number}");
+            }
+        }
+        for (number, id) in ids.iter().enumerate() {
+            let key = Key { other: endpoint("10.9.0.1", number as u16 + 1), ..key(client) };
+            let found = table.find_inbound(hash, &key, Instant::START).unwrap();
+            assert_eq!(found.entry().id(), *id, "all are found by their own side");
+        }
+        let mut seen = 0;
+        for bucket in 0..table.bucket_count() {
+            table.visit_bucket(bucket, Instant::START, |_| seen += 1);
+        }
+        assert_eq!(seen, ids.len());
+        table.sweep_all(Instant::from_seconds(10_000));
+        assert_eq!(table.used(), (0, 0));
+    }
+}

@@ -40,7 +40,6 @@ impl Control {
     }
 
     fn add_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
-        check_supported(&rule)?;
         if self.service(&rule.key).is_some() {
             return Err(Refusal::Exists);
         }
@@ -66,7 +65,6 @@ impl Control {
 
     fn edit_service(&mut self, now: Instant, rule: ServiceRule) -> Reply {
         let index = self.service(&rule.key).ok_or(Refusal::NoService)?;
-        check_supported(&rule)?;
         let is_same = self.services[index].rule.scheduler == rule.scheduler;
         let scheduler = if is_same { None } else { self.make_scheduler(&rule)? };
         check_persistence(&rule)?;
@@ -273,15 +271,6 @@ fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
     }
     if rule.weight < 0 || rule.lower > rule.upper {
         return Err(Refusal::Range);
-    }
-    Ok(())
-}
-
-/// Refuses what is to come in later versions, so that nothing is ignored.
-fn check_supported(rule: &ServiceRule) -> Result<(), Refusal> {
-    match rule.key {
-        ServiceKey::Mark { .. } => return Err(not_supported("a fwmark service")),
-        ServiceKey::Address { .. } => {}
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use crate::base::Endpoint;
 use crate::command::Request;
 use crate::command::request::ServerRule;
 use crate::control::{Action, Control};
-use crate::service::filter::Filter;
-use crate::service::{Method, ServiceKey};
+use crate::service::filter::{Filter, PortSpans};
+use crate::service::{Method, Protocol, ServiceKey};
 
 impl Control {
     /// Derives the filter anew and asks for it to be put in place if it has changed.
@@ -22,6 +22,7 @@ impl Control {
             add_service(&mut filter, &item.service_key);
             add_server(&mut filter, &item.service_key, &item.server.rule, item.server.masqueraded);
         }
+        filter.marked = self.marked_flows().by_longest_prefix();
         if filter != self.filter {
             self.filter = filter.clone();
             self.actions.push_back(Action::SetFilter(filter));
@@ -53,6 +54,7 @@ impl Control {
 }
 
 fn add_service(filter: &mut Filter, key: &ServiceKey) {
+    // Those of marks are known by the rules.
     let ServiceKey::Address { protocol, endpoint } = *key else { return };
     filter.services.insert((protocol.number(), endpoint));
     filter.virtual_addresses.insert(endpoint.address);
@@ -63,10 +65,19 @@ fn add_service(filter: &mut Filter, key: &ServiceKey) {
 }
 
 fn add_server(filter: &mut Filter, key: &ServiceKey, server: &ServerRule, masqueraded: bool) {
-    let ServiceKey::Address { protocol, endpoint } = *key else { return };
     filter.server_addresses.insert(server.endpoint.address);
-    if masqueraded {
-        let port = if server.endpoint.port == 0 { endpoint.port } else { server.endpoint.port };
-        filter.servers.insert((protocol.number(), Endpoint::new(server.endpoint.address, port)));
+    if !masqueraded {
+        return;
+    }
+    match *key {
+        ServiceKey::Address { protocol, endpoint } => {
+            let port = if server.endpoint.port == 0 { endpoint.port } else { server.endpoint.port };
+            filter.servers.insert((protocol.number(), Endpoint::new(server.endpoint.address, port)));
+        }
+        // Of any protocol, and without a port of its own from every port.
+        ServiceKey::Mark { .. } => {
+            let of = |protocol: Protocol| (protocol.number(), server.endpoint);
+            filter.servers.extend(PortSpans::PROTOCOLS.map(of));
+        }
     }
 }

@@ -11,6 +11,7 @@ mod defence;
 mod estimate;
 mod filter;
 mod listing;
+mod marks;
 mod neighbours;
 mod periodic;
 pub mod proc_files;
@@ -28,6 +29,7 @@ use crate::command::request::{ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
+use crate::control::marks::MarkRules;
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::Filter;
@@ -109,6 +111,7 @@ pub struct Control {
     /// In order of creation.
     services: Vec<ServiceEntry>,
     trash: Trash,
+    mark_rules: MarkRules,
     total: Tally,
     next_service: u32,
     /// Numbers of destinations whose cells are free again.
@@ -138,6 +141,7 @@ impl Control {
             table_size,
             services: Vec::new(),
             trash: Trash::default(),
+            mark_rules: MarkRules::default(),
             total: Tally::default(),
             next_service: 1,
             free_destinations: Vec::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::base::{Address, Endpoint, Rng};
 use crate::command::Response;
+use crate::command::program::Output;
 use crate::command::request::{Refusal, Stats};
 use crate::conn::TableConfig;
 use crate::route::Database;
@@ -275,4 +276,72 @@ fn a_table_of_services_has_an_end() {
         });
     }
     assert_eq!(execute(&mut control, Request::AddService(service("rr"))), Err(Refusal::NoMemory));
+}
+
+const MARK_KEY: ServiceKey = ServiceKey::Mark { family: crate::base::Family::V4, mark: 7 };
+
+fn mark_rule(port: u16) -> String {
+    format!("*mangle\n-A PREROUTING -d 10.9.0.0/16 -p tcp --dport {port} -j MARK --set-mark 7\nCOMMIT\n")
+}
+
+#[test]
+fn marks_are_steered_when_a_service_wants_them() {
+    let mut control = control();
+    control.load_marks(&mark_rule(80), None).unwrap();
+    assert!(control.filter().marked.is_empty(), "no service has the mark");
+    execute(&mut control, Request::AddService(ServiceRule { key: MARK_KEY, ..service("rr") })).unwrap();
+    let prefix = crate::service::filter::Prefix::new("10.9.0.0".parse().unwrap(), 16);
+    let tcp = |control: &Control| control.filter().marked.get(&prefix).and_then(|spans| spans.spans()[0]);
+    assert_eq!(tcp(&control), Some((80, 80)));
+
+    execute(&mut control, Request::AddServer { service: MARK_KEY, server: server(1) }).unwrap();
+    let every_port = ServerRule { endpoint: Endpoint::new(server(2).endpoint.address, 0), ..server(2) };
+    execute(&mut control, Request::AddServer { service: MARK_KEY, server: every_port }).unwrap();
+    assert_eq!(control.filter().servers.len(), 6, "the servers answer in any protocol");
+    assert!(control.filter().servers.contains(&(17, every_port.endpoint)));
+
+    // A connection outlives the rules that made it.
+    let id = control.services[0].servers[0].id;
+    control.shared.destinations.get(id).bind(false);
+    let change = control.change();
+    control.load_marks(&mark_rule(90), None).unwrap();
+    assert_eq!(tcp(&control), Some((80, 90)));
+    assert!(control.change() > change);
+    control.shared.destinations.get(id).unbind(false, true);
+    control.handle_timeout(Instant::START + TRASH_PERIOD);
+    assert_eq!(tcp(&control), Some((90, 90)));
+}
+
+#[test]
+fn refused_mark_rules_change_nothing() {
+    let mut control = control();
+    control.load_marks(&mark_rule(80), None).unwrap();
+    let (saved, change) = (control.saved_marks(None), control.change());
+    let error = control.load_marks("*mangle\n-A PREROUTING -j DROP\nCOMMIT\n", None).unwrap_err();
+    assert_eq!(error.line, Some(2));
+    assert_eq!((control.saved_marks(None), control.change()), (saved, change));
+}
+
+#[test]
+fn mark_commands_are_words() {
+    let mut control = control();
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let load = control.mark_command(&words("load -6 -"), Some("*mangle\n-A INPUT -j MARK --set-mark 1\nCOMMIT\n"));
+    assert_eq!(load, Ok(Output::default()));
+    let refused = control.mark_command(&words("load -"), Some("*mangle\nx\nCOMMIT\n")).unwrap();
+    assert_eq!((refused.exit, refused.stderr.lines().count()), (1, 1));
+    assert!(refused.stderr.contains("line 2"), "{refused:?}");
+    let list = |control: &mut Control, line: &str| control.mark_command(&words(line), None).unwrap().stdout;
+    let (four, six) = (list(&mut control, "list -4"), list(&mut control, "list -6"));
+    assert!(six.contains("\n-A INPUT -j MARK --set-xmark 0x1/0xffffffff\n") && !four.contains("-A"), "{four}{six}");
+    let both = list(&mut control, "list");
+    assert_eq!(both, four + &six);
+    assert_eq!(
+        control.mark_command(&words("load -"), Some(&both)),
+        Ok(Output::default()),
+        "what is listed can be loaded"
+    );
+    for line in ["", "load", "load /etc/passwd", "load -", "list 4", "nonsense"] {
+        assert!(control.mark_command(&words(line), None).is_err(), "{line}");
+    }
 }

@@ -55,7 +55,9 @@ impl Control {
             }
             keep
         });
-        if !freed.is_empty() {
+        let earlier = self.mark_rules.earlier_count();
+        self.forget_earlier_marks();
+        if self.mark_rules.earlier_count() != earlier || !freed.is_empty() {
             self.free_destinations.append(&mut freed);
             self.update_filter();
         }

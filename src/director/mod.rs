@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::base::{Instant, InterfaceId, Rng};
+use crate::command::program::Output;
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
 use crate::control::{Action, Control};
@@ -70,6 +71,16 @@ impl Director {
         let reply = self.control.execute(self.now, request);
         self.drain();
         reply
+    }
+
+    /// Executes `lvx mark` (see [`Control::mark_command`]).
+    ///
+    /// # Errors
+    /// A sentence when the words are no such command.
+    pub fn mark_command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, String> {
+        let output = self.control.mark_command(words, stdin);
+        self.drain();
+        output
     }
 
     /// Gives the worker a frame and takes it to its verdict; `None` when the frame is larger than a chunk.

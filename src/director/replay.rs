@@ -95,12 +95,15 @@ impl Replay {
         Ok(Self { director, database, interfaces, names })
     }
 
-    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `cat /proc/net/ip_vs…`.
+    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `lvx mark`, `cat /proc/net/ip_vs…`.
     pub fn command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, ReplayError> {
         let Some(first) = words.first() else { return Err(ReplayError::Other("an empty command".into())) };
         match first.rsplit('/').next().unwrap_or_default() {
             "ipvsadm" | "ipvsadm-save" | "ipvsadm-restore" | "lvxadm" => {
                 Ok(program::run(words, stdin, &self.names, &mut Rules(&mut self.director)))
+            }
+            "lvx" if words.get(1).is_some_and(|word| word == "mark") => {
+                self.director.mark_command(&words[2..], stdin).map_err(ReplayError::Other)
             }
             "lvx" => {
                 let now = self.director.now();

@@ -145,11 +145,11 @@ impl Forwarder {
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
         let is_hosts = packet.ttl <= 1 || packet.is_too_big(mtu);
         if is_hosts {
-            return Decision::Verdict(Verdict::Pass);
+            return self.decide_crossing(received, packet, now, target);
         }
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
             return match self.real_servers().is_empty() {
-                true => Decision::Verdict(Verdict::Pass),
+                true => self.decide_crossing(received, packet, now, target),
                 false => self.decide_unknown_outbound(received, packet, hash, now, target),
             };
         };

@@ -18,6 +18,7 @@ pub mod defence;
 mod egress;
 mod fragment;
 mod icmp;
+mod marking;
 mod nat;
 mod outgoing;
 pub mod parse;

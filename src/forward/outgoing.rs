@@ -28,7 +28,7 @@ impl Forwarder {
         target: &mut Target,
     ) -> Decision {
         let server = self.real_servers().find(packet.protocol, packet.source).filter(|_| !packet.is_ipsec);
-        let Some(server) = server else { return Decision::Verdict(Verdict::Pass) };
+        let Some(server) = server else { return self.decide_crossing(received, packet, now, target) };
         if let Some(connection) = self.connection_from(server, received, packet, now) {
             if connection.flags.has(Flags::ONE_PACKET) {
                 return self.return_once(&connection, packet, target);
@@ -46,7 +46,7 @@ impl Forwarder {
         if self.shared.sysctls.is_on(Knob::NatIcmpSend) && !is_end {
             return Decision::Answer(Answer::Unwanted);
         }
-        Decision::Verdict(Verdict::Pass)
+        self.decide_crossing(received, packet, now, target)
     }
 
     /// The connection that a real server's datagram begins: where the service has a persistence engine, which knows

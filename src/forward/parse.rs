@@ -1,6 +1,6 @@
 //! One pass over a frame's headers: every length is checked here, and nowhere after.
 
-use crate::base::{Address, Endpoint, Family};
+use crate::base::{Address, Endpoint, Family, InterfaceId};
 use crate::conn::{Event, sctp, tcp};
 use crate::forward::related;
 use crate::forward::verdict::DropReason;
@@ -61,6 +61,8 @@ pub struct Packet {
     pub is_ipsec: bool,
     /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
     pub is_error: bool,
+    /// Where the frame was received; headers do not tell, so that [`parse`] leaves it to its caller.
+    pub interface: InterfaceId,
 }
 
 impl Packet {
@@ -82,6 +84,7 @@ impl Packet {
             partial_checksum: false,
             is_ipsec: false,
             is_error: false,
+            interface: InterfaceId(0),
         }
     }
 
@@ -316,6 +319,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         dont_fragment: ip.dont_fragment,
         is_ipsec: false,
         is_error: false,
+        interface: InterfaceId(0),
     };
     Parsed::Transport
 }

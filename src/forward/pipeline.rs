@@ -17,6 +17,7 @@ use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
 use crate::service::Services;
@@ -30,6 +31,7 @@ pub struct Forwarder {
     slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
     real_servers: Adopted<RealServers>,
+    marks: Adopted<Marks>,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
@@ -90,6 +92,7 @@ impl Forwarder {
     pub fn new(shared: Arc<Shared>, worker: usize) -> Self {
         let services = Adopted::new(&shared.services);
         let real_servers = Adopted::new(&shared.real_servers);
+        let marks = Adopted::new(&shared.marks);
         let routes = Adopted::new(&shared.routes);
         let mut forwarder = Self {
             slot: Arc::clone(&shared.workers[worker]),
@@ -97,6 +100,7 @@ impl Forwarder {
             worker,
             services,
             real_servers,
+            marks,
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
@@ -115,12 +119,13 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is four loads.
+    /// Takes over what control has published since the last batch. The cost without news is five loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
         self.real_servers.refresh(&self.shared.real_servers);
+        self.marks.refresh(&self.shared.marks);
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
         }
@@ -158,7 +163,9 @@ impl Forwarder {
                 prefetch(port.bytes(ahead));
             }
             let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
-            match parse::parse(port.bytes(frame), station, &mut slot.packet) {
+            let parsed = parse::parse(port.bytes(frame), station, &mut slot.packet);
+            slot.packet.interface = frame.interface;
+            match parsed {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
                 Parsed::FirstFragment => self.classify_fragment(slot, now),
@@ -194,13 +201,12 @@ impl Forwarder {
         let connections = &self.shared.connections;
         let is_balanced = match slot.way {
             Way::Inbound => {
-                let (address, port) = (packet.destination.address, packet.destination.port);
                 let known = key(packet.source, packet.destination);
-                self.services.value().find(0, packet.protocol, address, port).is_some()
-                    || connections.find_inbound(slot.hash, &known, now).is_some()
+                self.service_of(&packet).is_some() || connections.find_inbound(slot.hash, &known, now).is_some()
             }
             Way::Outbound(_) => {
                 connections.find_outbound(slot.hash, &key(packet.destination, packet.source), now).is_some()
+                    || self.marks_crossing(packet.family) && self.service_of(&packet).is_some()
             }
             Way::Related(_) | Way::Neither => false,
         };
@@ -246,6 +252,8 @@ impl Forwarder {
                 self.hops.push(hop);
                 Way::Outbound(self.hops.len() as u32 - 1)
             }
+            // Not the director's, and nobody else's: only a mark can say more of it.
+            Route::Unreachable | Route::Blackhole if self.marks_crossing(destination.family()) => Way::Inbound,
             Route::Unreachable | Route::Blackhole | Route::Broadcast => Way::Neither,
         }
     }
@@ -275,7 +283,7 @@ impl Forwarder {
                     let (related, hop) = &self.errors[*position as usize];
                     *decision = match hop {
                         None => self.decide_related_inbound(&received, packet, related, now, target),
-                        Some(_) => self.decide_related_outbound(packet, related, now, target),
+                        Some(_) => self.decide_related_crossing(&received, packet, related, now, target),
                     };
                 }
                 Way::Neither => {}
@@ -348,6 +356,10 @@ impl Forwarder {
 
     pub(super) fn services(&self) -> &Services {
         self.services.value()
+    }
+
+    pub(super) fn marks(&self) -> &Marks {
+        self.marks.value()
     }
 
     #[inline]

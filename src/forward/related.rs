@@ -158,7 +158,7 @@ impl Forwarder {
         let found = match self.shared.connections.find_inbound(hash, &key, now) {
             Some(found) => found,
             None if !self.shared.sysctls.is_on(Knob::ScheduleIcmp) => return Decision::Verdict(Verdict::Pass),
-            None => match self.open_for_error(received, packet, related, hash, now) {
+            None => match self.open_for_error(received, related, hash, now) {
                 Ok(found) => found,
                 Err(decision) => return decision,
             },
@@ -190,20 +190,24 @@ impl Forwarder {
     fn open_for_error<P: Port>(
         &self,
         received: &Received<'_, P>,
-        packet: &Packet,
         related: &Related,
         hash: u64,
         now: Instant,
     ) -> Result<Found<'_>, Decision> {
+        // An error carries no mark here: rules mark what has ports.
+        let Endpoint { address, port } = related.source;
+        let Some(service) = self.services().find(0, related.protocol, address, port) else {
+            return Err(Decision::Verdict(Verdict::Pass));
+        };
         let opener = Opener {
             protocol: related.protocol,
             client: related.destination,
             service: related.source,
-            mark: self.mark_of(received.interface(), packet),
+            mark: 0,
             payload: related.quoted_payload(received.octets()),
             is_error: true,
         };
-        let connection = self.schedule(&opener, now)?;
+        let connection = self.schedule(service, &opener, now)?;
         self.admit(&connection, hash, now).map_err(|reason| Decision::Verdict(Verdict::Drop(reason)))
     }
 

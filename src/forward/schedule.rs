@@ -2,7 +2,7 @@
 //!
 //! Source: `ip_vs_schedule`, `ip_vs_sched_persist` and `ip_vs_leave` of `net/netfilter/ipvs/ip_vs_core.c`, Linux 6.1.
 
-use crate::base::{Address, Endpoint, Family, Frame, Instant, InterfaceId};
+use crate::base::{Address, Endpoint, Family, Frame, Instant};
 use crate::conn::{EntryId, Flags, Found, Inserted, Key, New};
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::parse::{NO_CHUNK, Packet};
@@ -32,11 +32,6 @@ impl<'a, P: Port> Received<'a, P> {
     /// The frame's octets.
     pub(super) fn octets(&self) -> &'a [u8] {
         self.port.bytes(self.frame)
-    }
-
-    /// The interface it came in by.
-    pub(super) fn interface(&self) -> InterfaceId {
-        self.frame.interface
     }
 }
 
@@ -90,32 +85,28 @@ impl Forwarder {
         if !self.may_open(packet) {
             return Decision::Verdict(Verdict::Pass);
         }
+        let Some((service, mark)) = self.service_of(packet) else {
+            return Decision::Verdict(Verdict::Pass);
+        };
         let opener = Opener {
             protocol: packet.protocol,
             client: packet.source,
             service: packet.destination,
-            mark: self.mark_of(received.interface(), packet),
+            mark,
             payload: payload(received, packet),
             is_error: false,
         };
-        match self.schedule(&opener, now) {
+        match self.schedule(service, &opener, now) {
             Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => self.serve_once(&connection, packet, target),
             Ok(connection) => self.insert(&connection, packet, hash, now, target),
             Err(decision) => decision,
         }
     }
 
-    /// The firewall mark of a packet.
-    pub(super) fn mark_of(&self, _interface: InterfaceId, _packet: &Packet) -> u32 {
-        0
-    }
-
-    /// The connection that a packet opens, not in the table yet; or what becomes of the packet without one.
-    pub(super) fn schedule(&self, opener: &Opener<'_>, now: Instant) -> Result<New, Decision> {
-        let Endpoint { address, port } = opener.service;
-        let Some(service) = self.services().find(opener.mark, opener.protocol, address, port) else {
-            return Err(Decision::Verdict(Verdict::Pass));
-        };
+    /// The connection that a packet to a service opens, not in the table yet; or what becomes of the packet without
+    /// one.
+    pub(super) fn schedule(&self, service: &Service, opener: &Opener<'_>, now: Instant) -> Result<New, Decision> {
+        let port = opener.service.port;
         if self.shared.defence.takes_packet() {
             return Err(Decision::Verdict(Verdict::Drop(DropReason::Defence)));
         }
@@ -125,8 +116,7 @@ impl Forwarder {
         if let Some(persistence) = &service.persistence {
             return self.schedule_persistently(service, persistence, opener, now);
         }
-        let is_marked = matches!(service.key, ServiceKey::Mark { .. });
-        if !is_marked && port != service.port() {
+        if port != service.port() && !service.is_by_mark() {
             return self.without_server(service, opener);
         }
         let Some(picked) = self.pick(service, opener, now) else { return self.without_server(service, opener) };
@@ -294,7 +284,7 @@ impl Forwarder {
     /// No real server can be had: past the servers to where the packet was going, if that is allowed, or nowhere
     /// (`ip_vs_leave`).
     fn without_server(&self, service: &Service, opener: &Opener<'_>) -> Result<New, Decision> {
-        if matches!(service.key, ServiceKey::Mark { .. }) && self.may_bypass(opener) {
+        if service.is_by_mark() && self.may_bypass(opener) {
             let flags = Flags::new(Method::Bypass).without(Flags::INACTIVE).without(Flags::NO_OUTPUT);
             let is_one_packet = service.one_packet && opener.protocol == Protocol::Udp;
             let nowhere = match opener.service.address.family() {

@@ -9,6 +9,7 @@ use crate::base::{Address, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
+use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::real_servers::RealServers;
 use crate::service::sysctl::Sysctls;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub services: Published<Services>,
     /// Masqueraded real servers, while something asks for them.
     pub real_servers: Published<RealServers>,
+    /// The rules that mark packets.
+    pub marks: Published<Marks>,
     /// Routes and neighbours.
     pub routes: Published<Routes>,
     /// Destinations.
@@ -70,6 +73,7 @@ impl Shared {
         Self {
             services: Published::new(Services::default()),
             real_servers: Published::new(RealServers::default()),
+            marks: Published::new(Marks::default()),
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::command::line::{Decoder, LineError, Part, encode_words};
+use crate::command::line::{Decoder, LineError, Part, STDIN_OCTETS_MAX, encode_words};
 use crate::command::names::Names;
 use crate::command::program::{self, Executor, Output, Program};
 use crate::command::{ListOptions, Parsed, Refusal, Reply, Request, parse, render};
@@ -213,13 +213,35 @@ impl Client {
     }
 }
 
-/// `lvx WORD…` of the running director: prints its answer and gives the exit status.
+/// Reads a file with rules for [`lvx`] to send; `-` is standard input.
+///
+/// # Errors
+/// One sentence when it cannot be read or is longer than a request's standard input may be.
+pub fn read_rules(path: &Path) -> Result<String, String> {
+    let named = |error: io::Error| format!("{}: {error}", path.display());
+    let mut octets = Vec::new();
+    let limit = STDIN_OCTETS_MAX as u64 + 1;
+    if path.as_os_str() == "-" {
+        io::stdin().lock().take(limit).read_to_end(&mut octets).map_err(named)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(named)?;
+        file.take(limit).read_to_end(&mut octets).map_err(named)?;
+    }
+    let text = String::from_utf8_lossy(&octets).into_owned();
+    if text.len() > STDIN_OCTETS_MAX {
+        return Err(format!("{}: more than {STDIN_OCTETS_MAX} octets", path.display()));
+    }
+    Ok(text)
+}
+
+/// `lvx WORD…` of the running director, with `stdin` as its standard input: prints its answer and gives the exit
+/// status.
 ///
 /// # Errors
 /// One sentence when the director cannot be asked.
-pub fn lvx(path: &Path, words: &[&str]) -> Result<u8, String> {
+pub fn lvx(path: &Path, words: &[&str], stdin: Option<&str>) -> Result<u8, String> {
     let mut stdout = Vec::new();
-    let end = Client::new(path).ask_lvx(words, |part| {
+    let end = Client::new(path).ask_lvx(words, stdin, |part| {
         stdout.extend_from_slice(part);
         Ok(())
     })?;
@@ -234,17 +256,26 @@ impl Client {
     /// One sentence when the director cannot be asked or refuses, or when `stdout` fails. There may be more of an
     /// answer to come then: the client is not to be used again.
     pub fn lvx_answer(&mut self, words: &[&str], stdout: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), String> {
-        let end = self.ask_lvx(words, stdout)?;
+        let end = self.ask_lvx(words, None, stdout)?;
         match end.exit {
             0 => Ok(()),
             _ => Err(String::from_utf8_lossy(&end.stderr).trim_end().to_owned()),
         }
     }
 
-    fn ask_lvx(&mut self, words: &[&str], stdout: impl FnMut(&[u8]) -> io::Result<()>) -> Result<End, String> {
-        let line = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
+    fn ask_lvx(
+        &mut self,
+        words: &[&str],
+        stdin: Option<&str>,
+        stdout: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<End, String> {
+        let words = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
             .map_err(|_| "a word holds a NUL".to_owned())?;
-        let answer = self.ask(&(line + "\n"), stdout);
+        let request = match stdin {
+            Some(text) => format!("with {} {words}\n{text}", text.len()),
+            None => words + "\n",
+        };
+        let answer = self.ask(&request, stdout);
         answer.map_err(|error| format!("lvxd does not answer at {}: {error}", self.path.display()))
     }
 }

@@ -27,6 +27,8 @@ pub struct Options {
     pub socket_group: Option<String>,
     /// Rules to begin with, as `ipvsadm-save -n` writes them.
     pub rules: Option<PathBuf>,
+    /// Mark rules to begin with, as `iptables-save` and `ip6tables-save` write them.
+    pub marks: Vec<PathBuf>,
     /// Files like sysctl.conf with knobs to begin with.
     pub sysctl_files: Vec<PathBuf>,
     /// Knobs to begin with, after those of the files.

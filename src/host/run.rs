@@ -15,6 +15,7 @@ use crate::command::program;
 use crate::conn::TableConfig;
 use crate::control::Control;
 use crate::forward::Shared;
+use crate::host::client;
 use crate::host::clock::Clock;
 use crate::host::cpus;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
@@ -94,6 +95,9 @@ pub fn run(options: Options) -> Result<(), StartError> {
         }
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
+        for path in &options.marks {
+            load_marks(&mut state, path)?;
+        }
         if let Some(path) = &options.rules {
             load_rules(&mut state, path)?;
         }
@@ -409,6 +413,13 @@ fn load_rules(state: &mut State, path: &Path) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// Loads a file with mark rules before any packet is taken: all of it, or lvxd does not start.
+fn load_marks(state: &mut State, path: &Path) -> Result<(), StartError> {
+    let refused = |text: String| StartError::new(ExitStatus::Rules, text);
+    let text = client::read_rules(path).map_err(|text| refused(format!("marks {text}")))?;
+    state.load_marks(&text).map_err(|error| refused(format!("marks {}: {error}", path.display())))
 }
 
 /// One line an interface and a worker: what was asked of the kernel and what it gave.

@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::base::Duration;
-use crate::command::line::{self, LINE_OCTETS_MAX, Line};
+use crate::command::line::{self, LINE_OCTETS_MAX, Line, LineError};
 use crate::command::names::NoNames;
 use crate::command::program::{self, Executor, Output};
 use crate::command::request::ConnectionInfo;
@@ -145,7 +145,8 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
         match parsed {
             Ok(Line::Empty) => {}
             Ok(Line::Ipvsadm { words, json }) => ipvsadm(&mut writer, &state, &words, json, peer.as_ref()).await?,
-            Ok(Line::Lvx(words)) => {
+            Ok(Line::Lvx { words, stdin_octets }) => {
+                let stdin = read_stdin(&mut reader, stdin_octets).await?;
                 if let [command, name] = words.as_slice()
                     && command == "proc"
                     && let Some(table) = ConnectionTable::of(name)
@@ -153,13 +154,16 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                     send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
                     continue;
                 }
-                let output = state.borrow_mut().lvx_command(&words).unwrap_or_else(|text| failure(&text));
-                log_change(peer.as_ref(), words.iter().any(|word| word.contains('=')), "lvx", &words);
-                send_output(&mut writer, &output).await?;
+                let is_change = stdin.is_some() || words.iter().any(|word| word.contains('='));
+                log_change(peer.as_ref(), is_change, "lvx", &words);
+                let result = state.borrow_mut().lvx_command(&words, stdin.as_deref());
+                adopted(&state).await;
+                send_output(&mut writer, &result.unwrap_or_else(|text| failure(&text))).await?;
             }
             Err(error) => {
                 send_output(&mut writer, &failure(&error.to_string())).await?;
-                if octets.len() > LINE_OCTETS_MAX {
+                // What follows cannot be told from a line.
+                if octets.len() > LINE_OCTETS_MAX || error == LineError::Stdin {
                     return Ok(());
                 }
             }
@@ -176,6 +180,14 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>, octets: &mut Vec<u8>) 
     let limit = LINE_OCTETS_MAX as u64 + 2;
     let count = (&mut *reader).take(limit).read_until(b'\n', octets).await?;
     Ok(count > 0)
+}
+
+/// The standard input that follows a line; what is no UTF-8 in it is replaced.
+async fn read_stdin(reader: &mut BufReader<OwnedReadHalf>, octets: Option<usize>) -> std::io::Result<Option<String>> {
+    let Some(octets) = octets else { return Ok(None) };
+    let mut text = vec![0; octets];
+    reader.read_exact(&mut text).await?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
 async fn ipvsadm(

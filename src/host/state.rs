@@ -13,6 +13,7 @@ use crate::host::clock::Clock;
 use crate::host::meminfo;
 use crate::host::pass::PassCounters;
 use crate::host::xdp::Xdp;
+use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
 use crate::service::Filter;
 
@@ -115,7 +116,14 @@ impl State {
     ///
     /// # Errors
     /// A sentence when it is none.
-    pub fn lvx_command(&mut self, words: &[String]) -> Result<Output, String> {
+    pub fn lvx_command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, String> {
+        if let [first, rest @ ..] = words
+            && first == "mark"
+        {
+            let output = self.control.mark_command(rest, stdin);
+            self.drain();
+            return output;
+        }
         let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);
@@ -131,6 +139,16 @@ impl State {
             ));
         }
         Ok(output)
+    }
+
+    /// Puts mark rules in place.
+    ///
+    /// # Errors
+    /// What is wrong with the text; nothing has changed then.
+    pub fn load_marks(&mut self, text: &str) -> Result<(), MarkError> {
+        self.control.load_marks(text, None)?;
+        self.drain();
+        Ok(())
     }
 
     /// Appends the connections of one bucket.

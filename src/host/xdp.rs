@@ -15,14 +15,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::{Xdp as Program, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 use rustix::io::Errno;
 
-use crate::base::{Address, Endpoint, MacAddress};
+use crate::base::{Address, Endpoint, Family, MacAddress};
 use crate::service::Filter;
+use crate::service::filter::{MARKED_PREFIXES_MAX, PortSpans, Prefix};
 
 /// Entries of the maps `services` and `servers` each.
 pub const ENDPOINTS_MAX: usize = 1 << 19;
@@ -44,6 +46,12 @@ type EndpointKey = [u8; 20];
 
 /// `struct address` of the program.
 type AddressKey = [u8; 16];
+
+/// `struct prefix` of the program without `bits`: family and address.
+type PrefixKey = [u8; 20];
+
+/// `struct marked_ports` of the program: first and last port of each protocol, in host order.
+type MarkedPorts = [u16; 6];
 
 /// In which mode the program is to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -164,6 +172,7 @@ pub struct Xdp {
     virtual_addresses: HashMap<MapData, AddressKey, u8>,
     server_addresses: HashMap<MapData, AddressKey, u8>,
     locals: HashMap<MapData, AddressKey, u8>,
+    marked: LpmTrie<MapData, PrefixKey, MarkedPorts>,
     sockets: XskMap<MapData>,
     interfaces: HashMap<MapData, u32, [u32; 2]>,
     settings: Array<MapData, u64>,
@@ -184,6 +193,7 @@ impl Xdp {
             virtual_addresses: take(&mut ebpf, "virtual_addrs")?,
             server_addresses: take(&mut ebpf, "server_addrs")?,
             locals: take(&mut ebpf, "locals")?,
+            marked: take(&mut ebpf, "marked")?,
             sockets: take(&mut ebpf, "sockets")?,
             interfaces: take(&mut ebpf, "interfaces")?,
             settings: take(&mut ebpf, "settings")?,
@@ -270,11 +280,13 @@ impl Xdp {
             ("virtual addresses", filter.virtual_addresses.len(), ADDRESSES_MAX),
             ("addresses of real servers", filter.server_addresses.len(), ADDRESSES_MAX),
             ("local addresses", filter.locals.len(), ADDRESSES_MAX),
+            ("prefixes that rules mark", filter.marked.len(), MARKED_PREFIXES_MAX),
         ] {
             if length > limit {
                 return Err(XdpError::Limit { what, limit });
             }
         }
+        self.set_marked(&filter.marked)?;
         let held = &mut self.filter;
         // Locals first and last: while an endpoint of a real server is held, so are the exceptions to it.
         add("locals", &mut self.locals, &mut held.locals, &filter.locals, ADDRESSES_MAX, address_key)?;
@@ -313,6 +325,24 @@ impl Xdp {
             address_key,
         )?;
         remove("locals", &mut self.locals, &mut held.locals, &filter.locals, address_key)
+    }
+
+    /// As [`Xdp::set_filter`]. A prefix that stays has its new ports before another one goes.
+    fn set_marked(&mut self, wished: &BTreeMap<Prefix, PortSpans>) -> Result<(), XdpError> {
+        let held = &mut self.filter.marked;
+        let others = wished.iter().filter(|(prefix, spans)| held.get(prefix) != Some(spans));
+        let others: Vec<(Prefix, PortSpans)> = others.map(|(prefix, spans)| (*prefix, *spans)).collect();
+        let surplus: Vec<Prefix> = held.keys().filter(|prefix| !wished.contains_key(prefix)).copied().collect();
+        // Old and new together may exceed the map: then the old goes first.
+        let goes_first = held.len() + others.len() > MARKED_PREFIXES_MAX;
+        if goes_first {
+            remove_marked(&mut self.marked, held, &surplus)?;
+        }
+        for (prefix, spans) in others {
+            self.marked.insert(&prefix_key(&prefix), marked_ports(&spans), 0).map_err(|e| of_map("marked", &e))?;
+            held.insert(prefix, spans);
+        }
+        if goes_first { Ok(()) } else { remove_marked(&mut self.marked, held, &surplus) }
     }
 
     /// What the program has counted since it was loaded.
@@ -378,6 +408,37 @@ fn remove<T: Ord + Copy, K: aya::Pod>(
         };
     }
     Ok(())
+}
+
+fn remove_marked(
+    map: &mut LpmTrie<MapData, PrefixKey, MarkedPorts>,
+    held: &mut BTreeMap<Prefix, PortSpans>,
+    surplus: &[Prefix],
+) -> Result<(), XdpError> {
+    for prefix in surplus {
+        match map.remove(&prefix_key(prefix)) {
+            Ok(()) | Err(MapError::KeyNotFound) => held.remove(prefix),
+            Err(error) => return Err(of_map("marked", &error)),
+        };
+    }
+    Ok(())
+}
+
+/// The trie's key: the family's 32 bits always count.
+fn prefix_key(prefix: &Prefix) -> Key<PrefixKey> {
+    let (family, unused): (u32, u32) = match prefix.address.family() {
+        Family::V4 => (4, 96),
+        Family::V6 => (6, 0),
+    };
+    let mut octets = [0; 20];
+    octets[..4].copy_from_slice(&family.to_be_bytes());
+    octets[4..].copy_from_slice(&address_key(&prefix.address));
+    Key::new(32 + unused + u32::from(prefix.bits), octets)
+}
+
+fn marked_ports(spans: &PortSpans) -> MarkedPorts {
+    let [tcp, udp, sctp] = spans.spans().map(|span| span.unwrap_or((1, 0)));
+    [tcp.0, tcp.1, udp.0, udp.1, sctp.0, sctp.1]
 }
 
 /// The program has IPv4 addresses as `::ffff:a.b.c.d`.

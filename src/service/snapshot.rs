@@ -50,6 +50,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// True when the service takes what carries a mark, whatever its protocol and port.
+    pub const fn is_by_mark(&self) -> bool {
+        matches!(self.key, ServiceKey::Mark { .. })
+    }
+
     /// The service's port; 0 for every port and for marks.
     pub const fn port(&self) -> u16 {
         match self.key {
@@ -108,6 +113,20 @@ impl Services {
         }
     }
 
+    /// True when there is a service by mark.
+    #[inline]
+    pub const fn has_marks(&self) -> bool {
+        self.has_marks
+    }
+
+    /// The service of a mark that is not 0.
+    pub fn find_marked(&self, family: Family, mark: u32) -> Option<&Arc<Service>> {
+        if mark == 0 || !self.has_marks {
+            return None;
+        }
+        self.by_key.get(&ServiceKey::Mark { family, mark })
+    }
+
     /// The service with exactly this key.
     pub fn get(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
         self.by_key.get(key)
@@ -120,11 +139,8 @@ impl Services {
             let endpoint = crate::base::Endpoint::new(address, port);
             self.by_key.get(&ServiceKey::Address { protocol, endpoint })
         };
-        if mark != 0 && self.has_marks {
-            let key = ServiceKey::Mark { family: address.family(), mark };
-            if let Some(service) = self.by_key.get(&key) {
-                return Some(service);
-            }
+        if let Some(service) = self.find_marked(address.family(), mark) {
+            return Some(service);
         }
         if let Some(service) = at(port) {
             return Some(service);

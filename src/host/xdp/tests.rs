@@ -5,6 +5,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 
 use super::*;
+use crate::service::Protocol;
+use crate::service::filter::MarkedFlows;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -31,6 +33,19 @@ fn address6(last: u8) -> Address {
     std::net::Ipv6Addr::from(v6(last)).into()
 }
 
+const MARKED: [u8; 4] = [192, 0, 3, 9];
+
+/// What rules mark: TCP ports 80 to 90 of 192.0.3.0/24, UDP port 53 of 192.0.3.9, and all of SCTP of
+/// fd77::10 to fd77::1f.
+fn marked() -> BTreeMap<Prefix, PortSpans> {
+    let mut flows = MarkedFlows::default();
+    let only = |wanted: Protocol, span| PortSpans::new(move |protocol| (protocol == wanted).then_some(span));
+    flows.add(Prefix::new(address4(MARKED), 24), only(Protocol::Tcp, (80, 90)));
+    flows.add(Prefix::new(address4(MARKED), 32), only(Protocol::Udp, (53, 53)));
+    flows.add(Prefix::new(address6(16), 124), only(Protocol::Sctp, (0, u16::MAX)));
+    flows.by_longest_prefix()
+}
+
 /// In IPv6: 1 client, 2 virtual, 3 server, 4 local, 9 other.
 fn filter() -> Filter {
     let mut filter = Filter::default();
@@ -42,6 +57,7 @@ fn filter() -> Filter {
     filter.virtual_addresses.extend([address4(VIRTUAL), address4(ANY_PORT), address6(2)]);
     filter.server_addresses.extend([address4(SERVER), address6(3)]);
     filter.locals.extend([address4(LOCAL), address6(4)]);
+    filter.marked = marked();
     filter
 }
 
@@ -176,6 +192,19 @@ fn rows() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("an ICMPv6 error about a forwarded packet", true, icmp6(9, 1, 1, &tcp6(1, 999, 3, 8080))),
         ("an ICMPv6 error about a health check", false, icmp6(9, 4, 1, &tcp6(4, 999, 3, 8080))),
         ("a neighbour solicitation", false, icmp6(9, 2, 135, &tcp6(2, 80, 1, 999))),
+        ("a packet that rules mark by prefix", true, tcp4(CLIENT, 999, [192, 0, 3, 200], 85)),
+        ("one that the shorter prefix marks", true, tcp4(CLIENT, 999, MARKED, 80)),
+        ("one that the longer prefix marks", true, udp4(CLIENT, 999, MARKED, 53)),
+        ("a port below those that are marked", false, tcp4(CLIENT, 999, MARKED, 79)),
+        ("a port above those that are marked", false, tcp4(CLIENT, 999, MARKED, 91)),
+        ("a protocol that is not marked there", false, udp4(CLIENT, 999, [192, 0, 3, 200], 53)),
+        ("an address beside the prefix", false, tcp4(CLIENT, 999, [192, 0, 4, 9], 80)),
+        ("TCP to an address whose SCTP is marked", false, tcp6(1, 999, 17, 80)),
+        ("an IPv6 fragment to an address of which something is marked", true, extended6(tcp6(1, 9, 17, 8), &[44], 0x0008)),
+        ("an answer from where rules mark", true, tcp4(MARKED, 80, CLIENT, 999)),
+        ("such an answer to a local address", false, tcp4(MARKED, 80, LOCAL, 999)),
+        ("a fragment to a marked address", true, fragment4(tcp4(CLIENT, 999, MARKED, 91), 0x0010)),
+        ("an error about what was sent from a marked address", true, icmp4(OTHER, MARKED, 3, &tcp4(MARKED, 80, CLIENT, 9))),
         ("ARP", false, [&link_octets()[..], &[8, 6], &[0; 46]].concat()),
         ("a frame of our own way back", false, {
             let mut frame = tcp4(CLIENT, 999, VIRTUAL, 80);
@@ -250,10 +279,17 @@ fn a_filter_replaces_the_one_before_it() {
     next.services.insert((TCP, Endpoint::new(address4(VIRTUAL), 81)));
     next.servers.clear();
     next.locals.insert(address4(OTHER));
+    let mut flows = MarkedFlows::default();
+    flows.add(Prefix::new(address4(MARKED), 24), PortSpans::new(|_| Some((443, 443))));
+    flows.add(Prefix::new(address4(MARKED), 32), PortSpans::new(|_| Some((53, 53))));
+    next.marked = flows.by_longest_prefix();
     xdp.set_filter(&next).unwrap();
     assert!(!is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, VIRTUAL, 80)));
     assert!(is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, VIRTUAL, 81)));
     assert!(is_wanted(&mut xdp, "lvx", &udp4(CLIENT, 999, ANY_PORT, 4711)));
+    assert!(!is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, [192, 0, 3, 200], 85)));
+    assert!(is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, MARKED, 443)));
+    assert!(is_wanted(&mut xdp, "lvx", &udp4(CLIENT, 999, MARKED, 53)));
     assert!(!is_wanted(&mut xdp, "lvx", &tcp4(SERVER, 8080, CLIENT, 999)));
     assert_eq!(xdp.services.keys().count(), next.services.len());
     assert_eq!(xdp.locals.keys().count(), next.locals.len());
@@ -261,6 +297,7 @@ fn a_filter_replaces_the_one_before_it() {
     assert_eq!(xdp.filter, next);
     xdp.set_filter(&Filter::default()).unwrap();
     assert_eq!(xdp.services.keys().count() + xdp.locals.keys().count(), 0);
+    assert_eq!(xdp.marked.keys().count(), 0);
 }
 
 #[test]
