@@ -21,7 +21,9 @@ fn director(path: &Path, clients: usize, answer: fn(&str) -> Vec<u8>) -> JoinHan
             let (stream, _) = listener.accept().unwrap();
             let mut writer = stream.try_clone().unwrap();
             for line in BufReader::new(stream).lines() {
-                let Line::Lvx { words, .. } = parse_line(line.unwrap().as_bytes()).unwrap() else { panic!("not lvx's") };
+                let Line::Lvx { words, .. } = parse_line(line.unwrap().as_bytes()).unwrap() else {
+                    panic!("not lvx's")
+                };
                 assert_eq!((words.len(), words[0].as_str()), (2, "proc"));
                 writer.write_all(&answer(&words[1])).unwrap();
                 names.push(words[1].clone());
