@@ -1,7 +1,8 @@
 //! Debian's ldirectord manages the director: it finds lvxadm where it looks for ipvsadm.
 //!
 //! ldirectord knows two places for ipvsadm and one for its process number; each of its commands runs in a mount
-//! namespace of its own in which lvxadm is bound over the one and a directory of the lab over the other.
+//! namespace of its own in which lvxadm is bound over the one and a directory of the lab over the other. All that it
+//! asks of ipvsadm was also answered by the kernel's, line for line as lvxadm answers.
 
 use std::fs;
 use std::process::Output;
@@ -10,8 +11,8 @@ use crate::lab::{Lab, Shape, output, wait_for};
 use crate::traffic::{curl, servers_in_turn, tally};
 
 const SETTINGS: &str = "\
-checktimeout=5
-negotiatetimeout=5
+checktimeout=20
+negotiatetimeout=20
 checkinterval=1
 cleanstop=yes
 autoreload=no
@@ -61,7 +62,11 @@ impl Ldirectord<'_> {
 
 impl Drop for Ldirectord<'_> {
     fn drop(&mut self) {
-        // Its output may be read no more, but the daemon must go. The lab ends whatever is left.
+        // The lab shows its rules too, but too late: they go now.
+        if std::thread::panicking() {
+            let answer = self.lab.run("director", &[env!("CARGO_BIN_EXE_lvxadm"), "-Ln"]);
+            eprintln!("--- rules\n{}", String::from_utf8_lossy(&answer.stdout));
+        }
         let _ = self.run("stop");
     }
 }
@@ -75,18 +80,14 @@ fn listing(rules: &str) -> String {
     )
 }
 
-/// Waits until the rules, as `ipvsadm -S -n` prints them, sorted, are these.
+/// Waits until the rules, as `ipvsadm -S -n` prints them, are these in any order.
 fn wait_for_rules(lab: &Lab, what: &str, rules: &[&str]) {
-    let mut wanted: Vec<_> = rules.iter().map(|rule| (*rule).to_owned()).collect();
-    wanted.sort();
-    let mut last = Vec::new();
+    let mut wanted = rules.to_vec();
+    wanted.sort_unstable();
     wait_for(what, || {
-        let mut rules: Vec<_> = lab.adm("-S -n").lines().map(|line| line.trim_end().to_owned()).collect();
-        rules.sort();
-        if rules != last {
-            println!("{what}: {rules:#?}");
-            last.clone_from(&rules);
-        }
+        let text = lab.adm("-S -n");
+        let mut rules: Vec<_> = text.lines().map(str::trim_end).collect();
+        rules.sort_unstable();
         (rules == wanted).then_some(())
     });
 }
@@ -163,6 +164,9 @@ virtual=10.9.0.1:53
 \tchecktype=on
 ";
 
+/// What ldirectord needs for HTTP over IPv6, and ends without.
+const INET6: &str = "/usr/share/perl5/Net/INET6Glue/INET_is_INET6.pm";
+
 /// What of the rules does not change while real servers come and go.
 const CONSTANT: &[&str] = &[
     "-A -t 10.9.0.1:80 -s rr",
@@ -183,10 +187,11 @@ COMMIT
 /// Real servers fail, come back, all fail, and the fallback server answers; clients are served throughout.
 #[test]
 fn ldirectord_takes_servers_out_and_brings_them_back() {
-    let Some(lab) = Lab::build(Shape::TwoArms, &["ldirectord", "ipvsadm", "unshare"]) else { return };
+    let Some(lab) = Lab::build(Shape::TwoArms, &["ldirectord", "ipvsadm", "unshare", INET6]) else { return };
     let marks = lab.dir().join("marks");
     fs::write(&marks, MARKS).expect("the marks");
-    let _director = lab.director(&["--marks", marks.to_str().expect("a plain path")]);
+    let options = ["--marks", marks.to_str().expect("a plain path")];
+    let director = lab.director(&options);
     // Left by hand: to be changed, and a server that ldirectord does not know, to be removed.
     lab.adm_all(&["-A -t 10.9.0.1:80 -s wlc -p 60", "-a -t 10.9.0.1:80 -r 10.2.0.3:8080 -m"]);
     let daemon = Ldirectord::start(&lab, SERVICES);
@@ -195,7 +200,7 @@ fn ldirectord_takes_servers_out_and_brings_them_back() {
     let all_up = [
         "-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m -w 1",
         "-a -t 10.9.0.1:80 -r 10.2.0.2:80 -m -w 2",
-        "-a -t 10.9.0.1:8080 -r 10.2.0.1:8080 -m -w 3 -x 100 -y 50",
+        "-a -t 10.9.0.1:8080 -r 10.2.0.1:8080 -m -w 3",
         "-a -t 10.9.0.1:8080 -r 10.2.0.2:8080 -m -w 1",
         "-a -t [fd00:9::1]:80 -r [fd00:2::1]:80 -m -w 1",
         "-a -t [fd00:9::1]:80 -r [fd00:2::2]:80 -m -w 1",
@@ -203,6 +208,10 @@ fn ldirectord_takes_servers_out_and_brings_them_back() {
         "-a -f 5 -r 10.2.0.2:80 -m -w 1",
     ];
     wait("all servers", &all_up);
+    // What -S leaves out, and what ldirectord reads with the same words.
+    let thresholds = "  -> 10.2.0.1:8080                100        50         0          0         \n";
+    let listing = lab.adm("-L -n --thresholds");
+    assert!(listing.contains(thresholds), "{listing}");
     let both = [("rs1", 2), ("rs2", 2)].into();
     assert_eq!(tally(&servers_in_turn(&lab, "10.9.0.1", 4)), both);
     assert_eq!(tally(&servers_in_turn(&lab, "fd00:9::1", 4)), both);
@@ -234,6 +243,14 @@ fn ldirectord_takes_servers_out_and_brings_them_back() {
     nginx(&lab, "rs1", true);
     nginx(&lab, "rs2", true);
     wait("the servers' return", &all_up);
+    assert_eq!(tally(&servers_in_turn(&lab, "10.9.0.1", 4)), both);
+
+    // A new director knows no services until ldirectord is told to read its configuration again.
+    director.stop();
+    let _director = lab.director(&options);
+    assert_eq!(lab.adm("-S -n"), "");
+    assert!(daemon.run("reload").status.success());
+    wait("all servers at the new director", &all_up);
     assert_eq!(tally(&servers_in_turn(&lab, "10.9.0.1", 4)), both);
     daemon.stop();
 }
