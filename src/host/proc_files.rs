@@ -83,6 +83,8 @@ impl ProcFiles {
                 let _ = thread.join();
             }
             directory.clear();
+            drop(directory);
+            // Nobody waits any more when it took too long.
             let _ = sender.send(());
         });
         if waiter.is_err() || tokio::time::timeout(END_PATIENCE, ended).await.is_err() {

@@ -19,7 +19,7 @@ const MODE: u32 = 0o444;
 /// The kernel's number of a proc file system (`include/uapi/linux/magic.h`).
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
-/// `DIR/net`, for this process alone to write; [`Directory::clear`] takes away what it made.
+/// `DIR/net`, for this process alone to write; dropped, it takes `net` away if it was made here and is empty.
 pub struct Directory {
     path: PathBuf,
     top: OwnedFd,
@@ -85,17 +85,23 @@ impl Directory {
         let _ = rustix::fs::unlinkat(&self.net, name, AtFlags::empty());
     }
 
-    /// Removes all files of its kind, and `net` if it was made here and nothing else is in it.
+    /// Removes all files of its kind.
     pub fn clear(&self) {
         SUMMARIES.iter().chain(&CONNECTION_TABLES).for_each(|name| self.remove(name));
-        if self.made_net {
-            let _ = rustix::fs::unlinkat(&self.top, "net", AtFlags::REMOVEDIR);
-        }
     }
 
     /// `DIR/net`, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.made_net {
+            // With files in it, it stays.
+            let _ = rustix::fs::unlinkat(&self.top, "net", AtFlags::REMOVEDIR);
+        }
     }
 }
 
@@ -212,6 +218,7 @@ mod tests {
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o444);
         assert_eq!(scratch.names(), ["ip_vs"]);
         directory.clear();
+        drop(directory);
         assert!(!scratch.0.join("net").exists(), "what was made is taken away");
     }
 
@@ -231,6 +238,7 @@ mod tests {
         let directory = Directory::open(&scratch.0).unwrap();
         directory.draft("ip_vs").unwrap().commit().unwrap();
         directory.clear();
+        drop(directory);
         assert_eq!(scratch.names(), ["dev"]);
     }
 
