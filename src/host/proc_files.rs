@@ -5,7 +5,7 @@
 //!
 //! # How old a file is
 //! The summaries are written anew at the interval. The connection tables have a thread of their own and their own
-//! pace: at the interval too, while that costs at most a tenth of the time ([`TABLE_SHARE`]); of a table whose
+//! pace: at the interval too, while that costs at most a tenth of the time (`TABLE_SHARE`); of a table whose
 //! writing takes one second, a new text is begun nine seconds after the last. A file's time of modification says how
 //! old it is. A director that does not answer has no files: they are removed, as the kernel's are without the module.
 
