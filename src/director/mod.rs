@@ -122,7 +122,11 @@ impl Director {
     fn drain(&mut self) {
         while let Some(action) = self.control.poll_action() {
             match action {
-                Action::SetFilter(_) | Action::ResolveNeighbour(_) | Action::KeepNeighbour(_) | Action::Log(_) => {}
+                Action::SetFilter(_)
+                | Action::ChangeFilter(_)
+                | Action::ResolveNeighbour(_)
+                | Action::KeepNeighbour(_)
+                | Action::Log(_) => {}
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::host::xdp::Xdp;
 use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
 use crate::service::Filter;
+use crate::service::filter::FilterChange;
 
 /// A neighbour that the kernel is to be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,17 +100,31 @@ impl State {
     /// # Errors
     /// The refusal that the kernel would give.
     pub fn execute(&mut self, request: Request) -> Reply {
-        let ahead = self.control.filter_ahead(&request);
-        if let Some(filter) = &ahead {
-            self.put_filter(filter);
-        }
-        let reply = self.control.execute(self.clock.now(), request);
-        if ahead.is_some() && reply.is_err() {
-            let filter = self.control.filter().clone();
-            self.put_filter(&filter);
-        }
-        self.drain();
+        let reply = self.execute_unsettled(request);
+        self.settle();
         reply
+    }
+
+    /// Executes a request that need not take effect before [`State::settle`].
+    ///
+    /// # Errors
+    /// The refusal that the kernel would give.
+    pub fn execute_unsettled(&mut self, request: Request) -> Reply {
+        let ahead = self.control.filter_ahead(&request);
+        self.change_filter(&ahead);
+        let reply = self.control.execute_unsettled(self.clock.now(), request);
+        if !ahead.is_empty() && reply.is_err() {
+            let back: Vec<FilterChange> =
+                ahead.into_iter().map(|change| FilterChange { present: false, ..change }).collect();
+            self.change_filter(&back);
+        }
+        reply
+    }
+
+    /// Lets what was executed take effect, and does what follows from it outside.
+    pub fn settle(&mut self) {
+        self.control.settle();
+        self.drain();
     }
 
     /// Executes a command of `lvx`.
@@ -207,10 +222,19 @@ impl State {
         }
     }
 
+    /// Changes some matches of the filter in place; what the kernel refuses now is tried again with every timeout.
+    fn change_filter(&mut self, changes: &[FilterChange]) {
+        if let Err(error) = self.xdp.change_filter(changes) {
+            tracing::error!("packets are not all steered as configured: {error}");
+            self.owes_filter = true;
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(action) = self.control.poll_action() {
             match action {
                 Action::SetFilter(filter) => self.put_filter(&filter),
+                Action::ChangeFilter(changes) => self.change_filter(&changes),
                 Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
                 Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
                 Action::Log(text) => tracing::info!("{text}"),

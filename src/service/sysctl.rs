@@ -95,7 +95,7 @@ knobs! {
     /// Sync datagrams that may wait.
     SyncQlenMax = "sync_qlen_max", 4096, Range::Long;
     /// Seconds between refreshes of a connection.
-    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Int;
+    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Seconds;
     /// Repetitions of a sync record.
     SyncRetries = "sync_retries", 0, Range::Between(0, 3);
     /// Socket buffer of the sync sockets, octets.
@@ -389,6 +389,8 @@ mod tests {
             ("lblc_expiration", "21474837"),
             ("lblcr_expiration", "-21474837"),
             ("lblcr_expiration", "-9223372036854775807"),
+            ("sync_refresh_period", "21474837"),
+            ("sync_refresh_period", "-2147483648"),
             ("am_droprate", "2147483648"),
             ("am_droprate", "x"),
             ("am_droprate", ""),
