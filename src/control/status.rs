@@ -182,8 +182,8 @@ fn set_or_show(words: &[&str], shared: &Shared) -> Output {
         };
         let result = match value {
             Some(value) => shared.sysctls.write(name, value).and_then(|knob| {
-                if !sysctl::has_effect(knob) {
-                    output.stderr.push_str(&format!("lvx: {}: set, and without effect yet\n", full_name(name)));
+                if let Some(why) = sysctl::without_effect(knob) {
+                    output.stderr.push_str(&format!("lvx: {}: set, without effect: {why}\n", full_name(name)));
                 }
                 shared.sysctls.read(name)
             }),

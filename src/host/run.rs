@@ -90,8 +90,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         set_sysctls(&shared.sysctls, &options)?;
-        for (name, _) in shared.sysctls.without_effect() {
-            tracing::warn!("{name} is set and has no effect yet");
+        for (name, why) in shared.sysctls.without_effect() {
+            tracing::warn!("{name} is set and has no effect: {why}");
         }
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
