@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::Instant;
 use crate::command::program::Output;
-use crate::control::Control;
+use crate::control::{Control, proc_files};
 use crate::forward::{DropReason, Shared};
 use crate::service::sysctl;
 
@@ -134,7 +134,7 @@ pub fn page(status: &Status) -> String {
 }
 
 /// Executes a command of `lvx` that concerns the running director: `sysctl [-a] [NAME[=VALUE]…]`,
-/// `status [--json]`.
+/// `status [--json]`, `proc NAME` (the text of `/proc/net/NAME`).
 ///
 /// # Errors
 /// A sentence when the words are not such a command.
@@ -161,6 +161,10 @@ pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Res
             control.sysctls_changed();
             Ok(output)
         }
+        ["proc", name] => match proc_files::read(control, name, now) {
+            Some(text) => Ok(done(text)),
+            None => Err(format!("there is no file /proc/net/{name} of IPVS")),
+        },
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }
 }

@@ -310,21 +310,44 @@ pub fn read_rules(path: &Path) -> Result<String, String> {
 /// # Errors
 /// One sentence when the director cannot be asked.
 pub fn lvx(path: &Path, words: &[&str], stdin: Option<&str>) -> Result<u8, String> {
-    let words = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
-        .map_err(|_| "a word holds a NUL".to_owned())?;
-    let request = match stdin {
-        Some(text) => format!("with {} {words}\n{text}", text.len()),
-        None => words + "\n",
-    };
     let mut stdout = Vec::new();
-    let mut client = Client::new(path);
-    let answer = client.ask(&request, |part| {
+    let end = Client::new(path).ask_lvx(words, stdin, |part| {
         stdout.extend_from_slice(part);
         Ok(())
-    });
-    let end = answer.map_err(|error| format!("lvxd does not answer at {}: {error}", path.display()))?;
+    })?;
     print(&stdout, &end.stderr).map_err(|error| error.to_string())?;
     Ok(u8::try_from(end.exit).unwrap_or(1))
+}
+
+impl Client {
+    /// `lvx WORD…` of the running director; the answer's text is handed on as it comes.
+    ///
+    /// # Errors
+    /// One sentence when the director cannot be asked or refuses, or when `stdout` fails. There may be more of an
+    /// answer to come then: the client is not to be used again.
+    pub fn lvx_answer(&mut self, words: &[&str], stdout: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), String> {
+        let end = self.ask_lvx(words, None, stdout)?;
+        match end.exit {
+            0 => Ok(()),
+            _ => Err(String::from_utf8_lossy(&end.stderr).trim_end().to_owned()),
+        }
+    }
+
+    fn ask_lvx(
+        &mut self,
+        words: &[&str],
+        stdin: Option<&str>,
+        stdout: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<End, String> {
+        let words = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
+            .map_err(|_| "a word holds a NUL".to_owned())?;
+        let request = match stdin {
+            Some(text) => format!("with {} {words}\n{text}", text.len()),
+            None => words + "\n",
+        };
+        let answer = self.ask(&request, stdout);
+        answer.map_err(|error| format!("lvxd does not answer at {}: {error}", self.path.display()))
+    }
 }
 
 fn print(stdout: &[u8], stderr: &[u8]) -> io::Result<()> {

@@ -16,7 +16,9 @@ use crate::base::Duration;
 use crate::command::line::{self, LINE_OCTETS_MAX, Line, LineError};
 use crate::command::names::NoNames;
 use crate::command::program::{self, Executor, Output};
-use crate::command::{ListOptions, Parsed, Reply, Request, parse, render};
+use crate::command::request::ConnectionInfo;
+use crate::command::{Parsed, Reply, Request, parse, render};
+use crate::control::proc_files::ConnectionTable;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
 
@@ -157,6 +159,13 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
             Ok(Line::Lvx { words, stdin_octets }) => {
                 batch.end(&mut writer, &state).await?;
                 let stdin = read_stdin(&mut reader, stdin_octets).await?;
+                if let [command, name] = words.as_slice()
+                    && command == "proc"
+                    && let Some(table) = ConnectionTable::of(name)
+                {
+                    send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
+                    continue;
+                }
                 let is_change = stdin.is_some() || words.iter().any(|word| word.contains('='));
                 log_change(peer.as_ref(), is_change, "lvx", &words);
                 let result = state.borrow_mut().lvx_command(&words, stdin.as_deref());
@@ -255,7 +264,9 @@ async fn ipvsadm(
         }
     };
     if request == Request::Connections && !json {
-        return send_connections(writer, state, &output).await;
+        let header = render::connections_header(&output);
+        let write = |text: &mut String, row: &_| render::write_connection(text, row, &output, &NoNames);
+        return send_rows(writer, state, header, write).await;
     }
     log_change(peer, request.is_change(), "ipvsadm", words);
     let answer = if json {
@@ -283,12 +294,13 @@ async fn adopted(state: &Rc<RefCell<State>>) {
 }
 
 /// Sends the connection table in slices; other clients get their turn between them.
-async fn send_connections(
+async fn send_rows(
     writer: &mut OwnedWriteHalf,
     state: &Rc<RefCell<State>>,
-    options: &ListOptions,
+    header: &str,
+    write: impl Fn(&mut String, &ConnectionInfo),
 ) -> std::io::Result<()> {
-    let mut text = render::connections_header(options).to_owned();
+    let mut text = header.to_owned();
     let buckets = state.borrow().shared().connections.bucket_count();
     let mut rows = Vec::new();
     for first in (0..buckets).step_by(LISTING_BUCKETS) {
@@ -299,7 +311,7 @@ async fn send_connections(
             }
         }
         for row in rows.drain(..) {
-            render::write_connection(&mut text, &row, options, &NoNames);
+            write(&mut text, &row);
         }
         if text.len() >= CHUNK_OCTETS {
             send(writer, &line::encode_chunk(&text)).await?;
