@@ -69,6 +69,8 @@ impl Director {
     /// The refusal that the kernel would give.
     pub fn execute(&mut self, request: Request) -> Reply {
         let reply = self.control.execute(self.now, request);
+        // In the kernel this is over before the command's next one could come.
+        self.control.finish_flush();
         self.drain();
         reply
     }

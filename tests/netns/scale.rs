@@ -21,7 +21,11 @@ fn rules(number: usize) -> String {
 }
 
 fn balanced(lab: &Lab) {
-    lab.adm_all(&["-A -t 10.9.0.1:80 -s rr", "-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m", "-a -t 10.9.0.1:80 -r 10.2.0.2:80 -m"]);
+    lab.adm_all(&[
+        "-A -t 10.9.0.1:80 -s rr",
+        "-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m",
+        "-a -t 10.9.0.1:80 -r 10.2.0.2:80 -m",
+    ]);
 }
 
 /// Restoring, listing, saving and changing 100,000 servers disturbs no request.
@@ -44,7 +48,8 @@ fn ten_thousand_services() {
     // What is saved is what was restored, in ipvsadm's order.
     let saved = lab.adm("-S -n");
     let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().filter(|line| !line.contains("10.9.0.1")).map(str::to_owned).collect();
+        let mut lines: Vec<String> =
+            text.lines().filter(|line| !line.contains("10.9.0.1")).map(str::to_owned).collect();
         lines.sort();
         lines
     };
