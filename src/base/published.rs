@@ -4,23 +4,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A value behind an `Arc` with a generation. Whether there is a newer one costs a reader one atomic load.
+///
+/// A replaced value is freed by a later [`Published::publish`], once no reader has it: what ten thousand services take
+/// is never given back between two packets. At most one value a reader, and one more, wait for that.
 pub struct Published<T> {
     generation: AtomicU64,
     value: Mutex<Arc<T>>,
+    /// Values that were replaced and that readers may still have.
+    replaced: Mutex<Vec<Arc<T>>>,
 }
 
 impl<T> Published<T> {
     /// Publishes `value` as generation 1.
     pub fn new(value: T) -> Self {
-        Self { generation: AtomicU64::new(1), value: Mutex::new(Arc::new(value)) }
+        Self { generation: AtomicU64::new(1), value: Mutex::new(Arc::new(value)), replaced: Mutex::default() }
     }
 
     /// Replaces the value and returns its generation.
     pub fn publish(&self, value: T) -> u64 {
-        let mut slot = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Arc::new(value);
-        // Under the mutex, so that a reader who sees the generation finds at least this value.
-        self.generation.fetch_add(1, Ordering::Release) + 1
+        let value = Arc::new(value);
+        let (before, generation) = {
+            let mut slot = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut *slot, value);
+            // Under the mutex, so that a reader who sees the generation finds at least this value.
+            (before, self.generation.fetch_add(1, Ordering::Release) + 1)
+        };
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody can take one that has no reader any more.
+        replaced.retain(|value| Arc::strong_count(value) > 1);
+        replaced.push(before);
+        generation
     }
 
     /// The newest generation.
@@ -83,5 +96,24 @@ mod tests {
         assert_eq!(*reader.value(), 1);
         assert!(reader.refresh(&published));
         assert_eq!((*reader.value(), reader.generation()), (2, 2));
+    }
+
+    #[test]
+    fn readers_free_nothing() {
+        let value = Arc::new(());
+        let published = Published::new(Arc::clone(&value));
+        let mut reader = Adopted::new(&published);
+        for _ in 0..5 {
+            published.publish(Arc::clone(&value));
+        }
+        // The reader's, the newest, the one before, and this one.
+        assert_eq!(Arc::strong_count(&value), 4);
+        reader.refresh(&published);
+        assert_eq!(Arc::strong_count(&value), 4);
+        published.publish(Arc::clone(&value));
+        assert_eq!(Arc::strong_count(&value), 3, "the reader's is the one before");
+        reader.refresh(&published);
+        published.publish(Arc::clone(&value));
+        assert_eq!(Arc::strong_count(&value), 3);
     }
 }
