@@ -120,17 +120,32 @@ impl Control {
     }
 }
 
+/// FTP's control port: its service takes the clients' data connections too.
+const FTP_PORT: u16 = 21;
+
+/// The port by which a service's packets are told from others; 0 for every port, as where it is 21: a client's data
+/// connection to a port of the server's choice is the service's (`ip_vs_service_find`).
+const fn steered_port(protocol: Protocol, port: u16) -> u16 {
+    match (protocol, port) {
+        (Protocol::Tcp, FTP_PORT) => 0,
+        (_, port) => port,
+    }
+}
+
 /// What a service asks for; services of marks are known by the rules.
 fn of_service(key: &ServiceKey) -> impl Iterator<Item = Match> + use<> {
     let matches = match *key {
-        ServiceKey::Address { protocol, endpoint } => Some([
-            Match::Service(protocol.number(), endpoint),
-            Match::VirtualAddress(endpoint.address),
-            // Answers of directly routed and tunnelled servers carry the virtual address; those that cross the
-            // director move its states.
-            Match::Server(protocol.number(), endpoint),
-            Match::ServerAddress(endpoint.address),
-        ]),
+        ServiceKey::Address { protocol, endpoint } => {
+            let steered = Endpoint::new(endpoint.address, steered_port(protocol, endpoint.port));
+            Some([
+                Match::Service(protocol.number(), steered),
+                Match::VirtualAddress(endpoint.address),
+                // Answers of directly routed and tunnelled servers carry the virtual address; those that cross the
+                // director move its states.
+                Match::Server(protocol.number(), steered),
+                Match::ServerAddress(endpoint.address),
+            ])
+        }
         ServiceKey::Mark { .. } => None,
     };
     matches.into_iter().flatten()
@@ -147,10 +162,16 @@ fn of_server(key: &ServiceKey, server: &ServerRule, masqueraded: bool) -> impl I
                 Protocol::Udp => &[Protocol::Udp],
                 Protocol::Sctp => &[Protocol::Sctp],
             };
-            (own, if endpoint.port == 0 { service.port } else { endpoint.port })
+            // Where the service takes every port, the server is asked at the client's port, whatever its own is.
+            let port = match steered_port(protocol, service.port) {
+                0 => 0,
+                port if endpoint.port == 0 => port,
+                _ => endpoint.port,
+            };
+            (own, port)
         }
-        // Of any protocol, and without a port of its own from every port.
-        ServiceKey::Mark { .. } => (&PortSpans::PROTOCOLS, endpoint.port),
+        // Of any protocol, and from any port: a persistent service by mark does not look at the server's own.
+        ServiceKey::Mark { .. } => (&PortSpans::PROTOCOLS, 0),
     };
     let answers =
         protocols.iter().map(move |protocol| Match::Server(protocol.number(), Endpoint::new(endpoint.address, port)));

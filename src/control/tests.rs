@@ -346,6 +346,26 @@ fn a_table_of_services_has_an_end() {
     assert_eq!(execute(&mut control, Request::AddService(service("rr"))), Err(Refusal::NoMemory));
 }
 
+/// Persistent services take clients to ports that neither the service nor its server names.
+#[test]
+fn what_a_service_takes_of_other_ports_is_steered_too() {
+    for (port, steered) in [(0, 0), (21, 0), (80, 80)] {
+        let mut control = control();
+        let endpoint = |port| Endpoint::new("10.9.0.1".parse().unwrap(), port);
+        let key = ServiceKey::Address { protocol: Protocol::Tcp, endpoint: endpoint(port) };
+        let rule = ServiceRule { key, persistent_s: Some(300), ..service("rr") };
+        execute(&mut control, Request::AddService(rule)).unwrap();
+        let masqueraded = ServerRule { method: Method::Masquerading, ..server(1) };
+        execute(&mut control, Request::AddServer { service: key, server: masqueraded }).unwrap();
+        let own = masqueraded.endpoint;
+        let answers = if steered == 0 { Endpoint::new(own.address, 0) } else { own };
+        let filter = control.filter();
+        assert_eq!(Vec::from_iter(filter.services.iter().copied()), [(6, endpoint(steered))], "{port}");
+        let servers = Vec::from_iter(filter.servers.iter().copied());
+        assert!(servers.contains(&(6, answers)) && servers.contains(&(6, endpoint(steered))), "{port}: {servers:?}");
+    }
+}
+
 const MARK_KEY: ServiceKey = ServiceKey::Mark { family: crate::base::Family::V4, mark: 7 };
 
 fn mark_rule(port: u16) -> String {
@@ -363,10 +383,9 @@ fn marks_are_steered_when_a_service_wants_them() {
     assert_eq!(tcp(&control), Some((80, 80)));
 
     execute(&mut control, Request::AddServer { service: MARK_KEY, server: server(1) }).unwrap();
-    let every_port = ServerRule { endpoint: Endpoint::new(server(2).endpoint.address, 0), ..server(2) };
-    execute(&mut control, Request::AddServer { service: MARK_KEY, server: every_port }).unwrap();
-    assert_eq!(control.filter().servers.len(), 6, "the servers answer in any protocol");
-    assert!(control.filter().servers.contains(&(17, every_port.endpoint)));
+    assert_eq!(control.filter().servers.len(), 3, "the server answers in any protocol");
+    let every_port = Endpoint::new(server(1).endpoint.address, 0);
+    assert!(control.filter().servers.contains(&(17, every_port)), "when it is persistent, from any port");
 
     // A connection outlives the rules that made it.
     let id = control.services[0].servers[0].id;
