@@ -31,6 +31,17 @@ impl WeightedRoundRobin {
         self.last = Cursor::default();
     }
 
+    /// Lowers the bar by all the steps of passes in which nobody would reach it: a heavy destination that is overloaded
+    /// would cost one pass for each unit of its weight.
+    fn skip_idle_passes(&mut self, list: List<'_>) {
+        let usable = list.iter().filter(|(_, destination)| !destination.is_overloaded());
+        let reached = usable.map(|(_, destination)| destination.weight()).max().unwrap_or(0).max(self.step);
+        if self.bar > reached {
+            let above = self.bar - reached;
+            self.bar -= (above - 1) / self.step * self.step + self.step;
+        }
+    }
+
     fn changed(&mut self, list: List<'_>) {
         self.measure(list);
         if self.bar > self.highest_bar || self.bar == 0 {
@@ -98,6 +109,7 @@ impl Scheduler for WeightedRoundRobin {
                 }
                 restarted = true;
             }
+            self.skip_idle_passes(list);
             last_pass = self.bar <= self.step;
             if last_pass && restarted {
                 stop = start;
@@ -120,6 +132,15 @@ mod tests {
         Bench::new("wrr", &[5, 0, 1]).expect("3 1 1 1 1 1 3 1 1 1 1 1");
         Bench::new("wrr", &[]).expect("none none");
         Bench::new("wrr", &[0, 0]).expect("none none");
+    }
+
+    /// Nobody reaches the bar for two milliards of passes.
+    #[test]
+    fn an_overloaded_heavy_destination_costs_no_time() {
+        let mut bench = Bench::new("wrr", &[2, 1, 0]);
+        bench.edit_thresholds(3, 2_000_000_000, 1, 0);
+        bench.connect(3, 1, 0);
+        bench.expect("2 1 1 2 1 1");
     }
 
     #[test]
