@@ -81,7 +81,7 @@ impl Forwarder {
                 };
                 let data = self.engine_data(service, &opener).ok()?;
                 let chosen = (server.id, packet.source);
-                self.template(&key, data, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
+                self.template(&key, data, persistence, 0, now, Some(server.id), |_| Some(chosen)).ok()?.id
             }
         };
         Some(self.connection(service, &opener, server.id, packet.source.port, controller))
@@ -89,13 +89,10 @@ impl Forwarder {
 
     /// Sends a datagram of one-packet scheduling to the client.
     fn return_once(&self, connection: &New, packet: &Packet, target: &mut Target) -> Decision {
-        let destination = self.shared.destinations.get(connection.destination_id);
-        destination.bind(false);
-        destination.unbind(false, true);
+        self.count_once(connection);
         self.shared.connections.assure(connection.controller);
         self.shared.connections.end_one_packet(connection.controller);
         let counters = self.counters().destination(connection.destination_id);
-        counters.connections.add(1);
         counters.out_packets.add(1);
         counters.out_octets.add(u64::from(packet.length));
         debug_assert_eq!(connection.flags.method(), Method::Masquerading, "only those are looked for");

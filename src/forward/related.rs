@@ -3,7 +3,7 @@
 //! Source: `ip_vs_in_icmp`, `ip_vs_out_icmp`, `ip_vs_nat_icmp` of Linux 6.1; RFC 5508 for what a NAT owes ICMP.
 
 use crate::base::{Address, Endpoint, Family, Frame, Instant};
-use crate::conn::{Found, Key};
+use crate::conn::{Flags, Found, Key};
 use crate::forward::decide::{Decision, Target};
 use crate::forward::egress::Path;
 use crate::forward::nat::{self, Side};
@@ -140,6 +140,12 @@ impl Related {
     }
 }
 
+/// To whom a connection's client sends, and how: method, real server, its endpoint.
+fn receiver_of(found: &Found<'_>) -> (Method, DestinationId, Endpoint) {
+    let entry = found.entry();
+    (entry.flags().method(), entry.destination(), entry.destination_endpoint())
+}
+
 impl Forwarder {
     /// Decides on an ICMP error addressed to the director (`ip_vs_in_icmp`): the packet that it quotes was on its
     /// way from a virtual service to a client.
@@ -155,19 +161,16 @@ impl Forwarder {
         let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
         let hash = self.shared.connections.hash(key.protocol, key.client);
         // The timer goes on: an error is no sign of life.
-        let found = match self.shared.connections.find_inbound(hash, &key, now) {
-            Some(found) => found,
+        let (method, destination, server) = match self.shared.connections.find_inbound(hash, &key, now) {
+            Some(found) => receiver_of(&found),
             None if !self.shared.sysctls.is_on(Knob::ScheduleIcmp) => return Decision::Verdict(Verdict::Pass),
             None => match self.open_for_error(received, related, hash, now) {
-                Ok(found) => found,
+                Ok(receiver) => receiver,
                 Err(decision) => return decision,
             },
         };
-        let entry = found.entry();
-        let method = entry.flags().method();
-        target.destination = entry.destination();
-        target.new = entry.destination_endpoint();
-        drop(found);
+        target.destination = destination;
+        target.new = server;
         // The reference verifies what it rewrites, and every IPv4 error.
         let is_verified = method == Method::Masquerading || packet.family == Family::V4;
         if is_verified && !related.is_sound(received.octets(), usize::from(packet.network), packet.family) {
@@ -186,14 +189,15 @@ impl Forwarder {
     }
 
     /// Opens a connection for an error that quotes what one could have sent (sysctl schedule_icmp). It lives for
-    /// three seconds, in no state, until the client's first packet.
+    /// three seconds, in no state, until the client's first packet; one of one-packet scheduling no longer than the
+    /// error. Returns who is sent the error.
     fn open_for_error<P: Port>(
         &self,
         received: &Received<'_, P>,
         related: &Related,
         hash: u64,
         now: Instant,
-    ) -> Result<Found<'_>, Decision> {
+    ) -> Result<(Method, DestinationId, Endpoint), Decision> {
         // An error carries no mark here: rules mark what has ports.
         let Endpoint { address, port } = related.source;
         let Some(service) = self.services().find(0, related.protocol, address, port) else {
@@ -208,7 +212,15 @@ impl Forwarder {
             is_error: true,
         };
         let connection = self.schedule(service, &opener, now)?;
-        self.admit(&connection, hash, now).map_err(|reason| Decision::Verdict(Verdict::Drop(reason)))
+        if connection.flags.has(Flags::ONE_PACKET) {
+            self.count_once(&connection);
+            self.shared.connections.release_controller(connection.controller);
+            return Ok((connection.flags.method(), connection.destination_id, connection.destination));
+        }
+        match self.admit(&connection, hash, now) {
+            Ok(found) => Ok(receiver_of(&found)),
+            Err(reason) => Err(Decision::Verdict(Verdict::Drop(reason))),
+        }
     }
 
     /// Decides on an ICMP error that crosses the director (`ip_vs_out_icmp`): the packet that it quotes was on its

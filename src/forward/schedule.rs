@@ -160,7 +160,7 @@ impl Forwarder {
             other: Endpoint::new(address, if keeps_port { port } else { 0 }),
         };
         let data = self.engine_data(service, opener)?;
-        let template = self.template(&key, data, persistence, now, None, |forwarder| {
+        let template = self.template(&key, data, persistence, opener.mark, now, None, |forwarder| {
             let picked = forwarder.pick(service, opener, now)?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
             Some((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
@@ -182,6 +182,7 @@ impl Forwarder {
         key: &Key,
         data: &[u8],
         persistence: &Persistence,
+        mark: u32,
         now: Instant,
         wanted: Option<DestinationId>,
         choose: impl FnOnce(&Self) -> Option<(DestinationId, Endpoint)>,
@@ -205,7 +206,7 @@ impl Forwarder {
             destination,
             destination_id,
             flags: Flags::new(method).with(Flags::TEMPLATE),
-            mark: 0,
+            mark,
             controller: EntryId::NONE,
             timeout_s: persistence.timeout_s,
         };
@@ -267,10 +268,8 @@ impl Forwarder {
         if connection.destination_id != DestinationId::NONE {
             let destination = self.shared.destinations.get(connection.destination_id);
             target.epoch = destination.epoch();
-            destination.bind(false);
-            destination.unbind(false, true);
+            self.count_once(connection);
             let counters = self.counters().destination(connection.destination_id);
-            counters.connections.add(1);
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
@@ -279,6 +278,17 @@ impl Forwarder {
             Method::Masquerading => Decision::Masquerade,
             method => Decision::Forward(method),
         }
+    }
+
+    /// Counts a connection of one-packet scheduling at its server, where it begins and ends at once.
+    pub(super) fn count_once(&self, connection: &New) {
+        if connection.destination_id == DestinationId::NONE {
+            return;
+        }
+        let destination = self.shared.destinations.get(connection.destination_id);
+        destination.bind(false);
+        destination.unbind(false, true);
+        self.counters().destination(connection.destination_id).connections.add(1);
     }
 
     /// No real server can be had: past the servers to where the packet was going, if that is allowed, or nowhere
@@ -315,7 +325,8 @@ impl Forwarder {
     fn may_bypass(&self, opener: &Opener<'_>) -> bool {
         let destination = opener.service.address;
         let is_elsewhere = match destination.family() {
-            Family::V4 => matches!(self.routes().lookup(destination, 0), Route::Unicast(_)),
+            // Where there is no way to it, it is no less somebody else's.
+            Family::V4 => !matches!(self.routes().lookup(destination, 0), Route::Local | Route::Broadcast),
             Family::V6 => !destination.is_multicast(),
         };
         self.shared.sysctls.is_on(Knob::CacheBypass) && !opener.is_error && is_elsewhere
