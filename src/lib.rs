@@ -12,7 +12,7 @@
 //! | 2 | [`port`] | the trait `Port`; memory and AF_XDP ports | interpret bytes |
 //! | 3 | [`sched`] | one file a scheduler | see the connection table |
 //! | 3 | [`mark`] | the rules that mark packets | know which services or connections there are |
-//! | 3 | [`conn`] | connection table, TCP/UDP states, sweep | choose a destination |
+//! | 3 | [`conn`] | connection table, templates, TCP/UDP/SCTP states, sweep, defence | choose a destination |
 //! | 4 | [`forward`] | packet to `Verdict` | know queues, threads, commands |
 //! | 4 | [`command`] | ipvsadm's grammar, `Request`, `Response`, rendering | open a socket |
 //! | 5 | [`worker`] | batch loop | know configuration |
