@@ -58,6 +58,15 @@ pub(super) enum NoTemplate {
     Full,
 }
 
+/// By what a template is found, and what a new one holds.
+pub(super) struct Sought<'a> {
+    pub key: Key,
+    /// What the persistence engine keeps the client by; empty without an engine.
+    pub data: &'a [u8],
+    /// Firewall mark of the packet.
+    pub mark: u32,
+}
+
 /// A template at work: held by the connection that is about to be made.
 pub(super) struct Template {
     pub id: EntryId,
@@ -160,7 +169,8 @@ impl Forwarder {
             other: Endpoint::new(address, if keeps_port { port } else { 0 }),
         };
         let data = self.engine_data(service, opener)?;
-        let template = self.template(&key, data, persistence, opener.mark, now, None, |forwarder| {
+        let sought = Sought { key, data, mark: opener.mark };
+        let template = self.template(&sought, persistence, now, None, |forwarder| {
             let picked = forwarder.pick(service, opener, now)?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
             Some((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
@@ -175,24 +185,23 @@ impl Forwarder {
         Ok(self.connection(service, opener, template.destination, server_port, template.id))
     }
 
-    /// The valid template with this key (and to `wanted`, if any), or a new one to the destination that `choose`
+    /// The valid template that is sought (and to `wanted`, if any), or a new one to the destination that `choose`
     /// gives; in either case counted as the controller of the connection to come, its timer started anew.
     pub(super) fn template(
         &self,
-        key: &Key,
-        data: &[u8],
+        sought: &Sought<'_>,
         persistence: &Persistence,
-        mark: u32,
         now: Instant,
         wanted: Option<DestinationId>,
         choose: impl FnOnce(&Self) -> Option<(DestinationId, Endpoint)>,
     ) -> Result<Template, NoTemplate> {
         let connections = &self.shared.connections;
+        let Sought { key, data, mark } = *sought;
         let hash = match data {
             [] => connections.hash(key.protocol, key.client),
             data => connections.hash_of_data(data),
         };
-        if let Some(found) = connections.find_template(hash, key, data, now) {
+        if let Some(found) = connections.find_template(hash, &key, data, now) {
             let is_wanted = wanted.is_none_or(|wanted| found.entry().destination() == wanted);
             if is_wanted && self.is_valid_template(&found) {
                 return Ok(take_control(&found));
@@ -202,7 +211,7 @@ impl Forwarder {
         let (destination_id, destination) = choose(self).ok_or(NoTemplate::NoServer)?;
         let method = self.shared.destinations.get(destination_id).method();
         let template = New {
-            key: *key,
+            key,
             destination,
             destination_id,
             flags: Flags::new(method).with(Flags::TEMPLATE),
