@@ -268,7 +268,8 @@ impl Forwarder {
     }
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
-    /// first packet and its second.
+    /// first packet and its second. On its own, as the registers that it needs are all that there are.
+    #[inline(never)]
     fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         for (frame, slot) in batch.iter().zip(slots) {
             let received = Received { port, frame };

@@ -3,9 +3,9 @@
 //! Source: `ip_vs_schedule`, `ip_vs_sched_persist` and `ip_vs_leave` of `net/netfilter/ipvs/ip_vs_core.c`, Linux 6.1.
 
 use crate::base::{Address, Endpoint, Family, Frame, Instant};
-use crate::conn::{EntryId, Flags, Found, Inserted, Key, New};
+use crate::conn::{EntryId, Event, Flags, Found, Inserted, Key, New};
 use crate::forward::decide::{Answer, Decision, Target};
-use crate::forward::parse::{NO_CHUNK, Packet};
+use crate::forward::parse::{BEGINS, ENDS, Packet};
 use crate::forward::pipeline::Forwarder;
 use crate::forward::sip;
 use crate::forward::verdict::{DropReason, Verdict};
@@ -13,8 +13,6 @@ use crate::port::Port;
 use crate::route::Route;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Engine, Flow, Method, Persistence, Protocol, Service, ServiceKey};
-use crate::wire::sctp::chunk;
-use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
 
 /// Active FTP's data port, from which the helper expects connections: never scheduled as a client's.
 const FTP_DATA_PORT: u16 = 20;
@@ -79,7 +77,7 @@ impl Forwarder {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
-        if packet.protocol == Protocol::Sctp && packet.opening == NO_CHUNK {
+        if packet.protocol == Protocol::Sctp && packet.event == Event::Nothing {
             return Decision::Verdict(Verdict::Drop(DropReason::Malformed));
         }
         if !self.may_open(packet) {
@@ -324,17 +322,12 @@ impl Forwarder {
     /// TCP opens with a SYN, SCTP with an INIT (or, when sloppy, with anything but RST and ABORT); a datagram always
     /// does, and IPsec never.
     fn may_open(&self, packet: &Packet) -> bool {
-        match packet.protocol {
-            Protocol::Tcp => {
-                packet.opening & FLAG_RST == 0
-                    && (packet.opening & FLAG_SYN != 0 || self.shared.sysctls.is_on(Knob::SloppyTcp))
-            }
-            Protocol::Udp => !packet.is_ipsec,
-            Protocol::Sctp => {
-                packet.opening != chunk::ABORT
-                    && (packet.opening == chunk::INIT || self.shared.sysctls.is_on(Knob::SloppySctp))
-            }
-        }
+        let sloppy = match packet.protocol {
+            Protocol::Udp => return !packet.is_ipsec,
+            Protocol::Tcp => Knob::SloppyTcp,
+            Protocol::Sctp => Knob::SloppySctp,
+        };
+        packet.opening & ENDS == 0 && (packet.opening & BEGINS != 0 || self.shared.sysctls.is_on(sloppy))
     }
 
     /// Addresses that the host accepts from nobody (`ip_route_input_slow`, `fib_validate_source`).
