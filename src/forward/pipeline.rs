@@ -16,6 +16,7 @@ use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
+use crate::forward::tunnel::Outer;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
@@ -41,6 +42,10 @@ pub struct Forwarder {
     /// The batch's ICMP errors, with the next hop of those that cross the director.
     errors: Vec<(Related, Option<Hop>)>,
     pub(super) paths: Vec<CachedPath>,
+    /// The headers that tunnels put in front of packets, by destination as `paths`.
+    pub(super) outers: Vec<Outer>,
+    /// The path MTUs that this worker knows of (see `Shared::path_mtus`).
+    pub(super) path_mtu_changes: u32,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
     /// Neighbours asked for since `asked_since`.
@@ -107,6 +112,8 @@ impl Forwarder {
             hops: Vec::with_capacity(BATCH_FRAMES),
             errors: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
+            outers: Vec::new(),
+            path_mtu_changes: 0,
             locals: [None; LOCALS],
             identification: 0,
             asked: RefCell::default(),
@@ -295,6 +302,7 @@ impl Forwarder {
     fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
         self.answers.refill(now);
         self.forget_asked(now);
+        self.adopt_path_mtus(now);
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
@@ -347,6 +355,7 @@ impl Forwarder {
     fn adopt_routes(&mut self) {
         self.locals = [None; LOCALS];
         self.paths.clear();
+        self.outers.clear();
         self.stations.clear();
         let routes = self.routes.value();
         for interface in routes.interfaces() {

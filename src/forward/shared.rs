@@ -9,6 +9,7 @@ use crate::base::{Address, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
+use crate::forward::path_mtu::PathMtus;
 use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::real_servers::RealServers;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub destinations: Arc<Destinations>,
     /// Connections.
     pub connections: Table,
+    /// What routers said of the paths to real servers.
+    pub path_mtus: PathMtus,
     /// Knobs.
     pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
@@ -77,6 +80,7 @@ impl Shared {
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
+            path_mtus: PathMtus::default(),
             sysctls: Arc::default(),
             defence: Defence::default(),
             scheduler_seed: rng.next_u64(),
