@@ -21,6 +21,7 @@ mod fragment;
 mod icmp;
 mod marking;
 mod nat;
+mod options;
 mod outgoing;
 pub mod parse;
 pub mod path_mtu;
@@ -30,6 +31,7 @@ mod schedule;
 pub mod shared;
 mod sip;
 mod tunnel;
+mod tunnel_error;
 pub mod verdict;
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl Outer {
     #[inline]
     fn emit_gue(&self, datagram: &mut [u8], inner: &Packet, port: u16, checksum: TunnelChecksum) {
         let remote = self.leaves_checksum(inner).then(|| {
-            let start = inner.transport - u16::from(inner.network);
+            let start = inner.transport - inner.network;
             RemoteChecksum { start, field: start + nat::checksum_offset(inner.protocol) as u16 }
         });
         let protocol = match inner.family {
@@ -341,8 +341,7 @@ mod tests {
         let sum = checksum::of(&inner[start..]);
         inner[field..field + 2].copy_from_slice(&sum.to_be_bytes());
         assert_eq!(inner, complete);
-        let pseudo =
-            checksum::pseudo_header("fd00:2::254".parse().unwrap(), "fd00:2::1".parse().unwrap(), 17, 80);
+        let pseudo = checksum::pseudo_header("fd00:2::254".parse().unwrap(), "fd00:2::1".parse().unwrap(), 17, 80);
         assert_eq!(pseudo.add_bytes(&gue[40..]).checksum(), 0, "the outer checksum covers what is sent");
         assert_eq!(wrapped(&text, "fd00:2::254", "fd00:2::1", GUE_CHECKED, true)[48..52], hex("0029 0000"));
     }

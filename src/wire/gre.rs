@@ -81,7 +81,8 @@ mod tests {
         let mut buffer = [0xee; HEADER_OCTETS];
         emit(&mut buffer, 0x86dd);
         assert_eq!(buffer[..], hex("0000 86dd"));
-        let inner = "4500003c123440003f06157d0a0100010a09000104010050000003e800000000a002721097640000020405b40402080a0011
+        let inner =
+            "4500003c123440003f06157d0a0100010a09000104010050000003e800000000a002721097640000020405b40402080a0011
                      2233000000000103030a";
         let mut packet = [vec![0xee; CHECKED_HEADER_OCTETS], hex(inner)].concat();
         emit_checked(&mut packet, 0x0800);
