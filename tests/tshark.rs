@@ -115,7 +115,7 @@ fn tshark(frames: &[Vec<u8>]) -> Vec<Decoded> {
     command.args(["-o", "udp.ignore_ipv6_zero_checksum:TRUE"]);
     command.args(["-T", "fields", "-E", "separator=|", "-e", "frame.protocols", "-e", "_ws.expert.severity"]);
     let statuses = ["ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "gre.checksum.status"];
-    statuses.iter().chain(&["ip.src", "ipv6.src"]).for_each(|field| drop(command.args(["-e", field])));
+    command.args(statuses.iter().chain(&["ip.src", "ipv6.src"]).flat_map(|field| ["-e", field]));
     let output = command.output().unwrap();
     fs::remove_file(&path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -192,26 +192,19 @@ impl Stamp<'_> {
             }
             return;
         }
-        match option[3] & 0xf {
-            TIMES => {
-                if put(option, slot, self.milliseconds) {
-                    option[2] += 4;
-                }
-            }
+        let filled = match option[3] & 0xf {
+            TIMES => put(option, slot, self.milliseconds).then_some(4),
             ADDRESSES_AND_TIMES => {
-                if put(option, slot + 4, self.milliseconds) && put(option, slot, self.address) {
-                    option[2] += 8;
-                }
+                (put(option, slot + 4, self.milliseconds) && put(option, slot, self.address)).then_some(8)
             }
             GIVEN_ADDRESSES => {
-                let given =
-                    option.get(slot..).and_then(|slot| slot.first_chunk()).map(|octets| u32::from_be_bytes(*octets));
-                if given.is_some_and(self.is_local) && put(option, slot + 4, self.milliseconds) {
-                    option[2] += 8;
-                }
+                let given = option.get(slot..).and_then(|slot| slot.first_chunk());
+                let is_ours = given.is_some_and(|octets| (self.is_local)(u32::from_be_bytes(*octets)));
+                (is_ours && put(option, slot + 4, self.milliseconds)).then_some(8)
             }
-            _ => {}
-        }
+            _ => None,
+        };
+        option[2] += filled.unwrap_or(0);
     }
 }
 

@@ -229,11 +229,11 @@ fn source_port(inner: &Packet) -> u16 {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let addresses = inner.source.address.0 ^ inner.destination.address.0.rotate_left(32);
     let ports = u64::from(inner.source.port) << 16 | u64::from(inner.destination.port);
-    let ports = ports ^ u64::from(inner.protocol.number()) << 32;
+    let ports = ports ^ (u64::from(inner.protocol.number()) << 32);
     let hash = ((addresses >> 64) as u64).wrapping_mul(SPREAD) ^ addresses as u64;
-    let hash = (hash.wrapping_mul(SPREAD) ^ ports).wrapping_mul(SPREAD) ^ hash >> 32;
+    let hash = (hash.wrapping_mul(SPREAD) ^ ports).wrapping_mul(SPREAD) ^ (hash >> 32);
     let hash = hash.wrapping_mul(SPREAD) >> 32;
-    SOURCE_PORT_FIRST + (hash * u64::from(SOURCE_PORTS) >> 32) as u16
+    SOURCE_PORT_FIRST + ((hash * u64::from(SOURCE_PORTS)) >> 32) as u16
 }
 
 #[cfg(test)]
