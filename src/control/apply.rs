@@ -279,16 +279,15 @@ impl Control {
 
 /// What the kernel checks of a server before it looks for it.
 fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
-    match rule.tunnel {
-        Tunnel::Gue { .. } => return Err(not_supported("tunnel type gue")),
-        Tunnel::Gre { .. } => return Err(not_supported("tunnel type gre")),
-        Tunnel::Ipip => {}
-    }
     if rule.endpoint.address.family() != key.family() && rule.method != Method::Tunnelling {
         return Err(Refusal::Invalid);
     }
     if rule.weight < 0 || rule.lower > rule.upper {
         return Err(Refusal::Range);
+    }
+    // ipvsadm asks for a port; other clients of the control socket may not.
+    if matches!(rule.tunnel, Tunnel::Gue { port: 0, .. }) {
+        return Err(Refusal::Invalid);
     }
     Ok(())
 }

@@ -23,6 +23,9 @@ const CHUNK_OCTETS: u32 = 1 << 17;
 const CHUNKS: u32 = 128;
 /// Everything that chance decides in a replay follows from this: same input, same output.
 const SEED: u64 = 1;
+/// The time of day at which every replay starts, universal time, milliseconds since midnight: eight in the evening. Only
+/// timestamps in IP options tell; those of recordings were written in the evening too.
+const START_OF_DAY_MILLISECONDS: u32 = 20 * 60 * 60 * 1000;
 
 /// A director offline.
 pub struct Replay {
@@ -92,6 +95,7 @@ impl Replay {
         let table = TableConfig { connections_max: CONNECTIONS_MAX, bucket_bits: TABLE_BITS };
         let port = MemoryPort::new(MemoryPortSize { chunk_octets: CHUNK_OCTETS, chunks: CHUNKS });
         let director = Director::new(table, 1 << TABLE_BITS, port, database.snapshot(), SEED);
+        director.shared().set_start_of_day(START_OF_DAY_MILLISECONDS);
         Ok(Self { director, database, interfaces, names })
     }
 

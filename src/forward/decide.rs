@@ -30,6 +30,8 @@ pub(super) enum Decision {
     RelayToServer(Method),
     /// Pass an ICMP error about a balanced packet on to the client.
     RelayToClient,
+    /// Tell the client of an ICMP error about a tunnel's packet.
+    RelayFromTunnel,
 }
 
 /// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.

@@ -16,18 +16,22 @@ pub mod counters;
 mod decide;
 pub mod defence;
 mod egress;
+mod encapsulate;
 mod fragment;
 mod icmp;
 mod marking;
 mod nat;
+mod options;
 mod outgoing;
 pub mod parse;
+pub mod path_mtu;
 mod pipeline;
 mod related;
 mod schedule;
 pub mod shared;
 mod sip;
 mod tunnel;
+mod tunnel_error;
 pub mod verdict;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const V4_SOURCE: usize = 12;
 const V6_SOURCE: usize = 8;
 
 /// Offset of the checksum within a transport header.
-const fn checksum_offset(protocol: Protocol) -> usize {
+pub(super) const fn checksum_offset(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Tcp => tcp::CHECKSUM_OFFSET,
         Protocol::Udp => udp::CHECKSUM_OFFSET,

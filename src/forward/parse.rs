@@ -52,7 +52,7 @@ pub struct Packet {
     /// Octets of the IP packet, from its header on.
     pub length: u16,
     /// Offset of the IP header.
-    pub network: u8,
+    pub network: u16,
     /// Offset of the transport header.
     pub transport: u16,
     /// TTL or hop limit as received.
@@ -113,6 +113,9 @@ pub enum Parsed {
     /// A packet's first fragment, whose ports are known. Later ones are [`Parsed::Other`]: without the first, nobody
     /// makes a packet of them.
     FirstFragment,
+    /// A packet that services and connections may know, on a route that its sender chose; [`parse`] leaves this to its
+    /// caller, who reads options.
+    SourceRoute,
     /// Not ours to judge: another EtherType, another protocol, ICMP queries, addressed to another station.
     Other,
     /// Ends here.
@@ -321,7 +324,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         opening,
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
@@ -340,7 +343,7 @@ fn parse_rare(segment: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
     let known = Packet {
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
@@ -398,7 +401,7 @@ fn parse_icmp(message: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
         destination: Endpoint::new(ip.destination, 0),
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,

@@ -1,14 +1,15 @@
 //! What all workers and control share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::base::{Address, InterfaceId, Published, Rng};
+use crate::base::{Address, Instant, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
+use crate::forward::path_mtu::PathMtus;
 use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::real_servers::RealServers;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub destinations: Arc<Destinations>,
     /// Connections.
     pub connections: Table,
+    /// What routers said of the paths to real servers.
+    pub path_mtus: PathMtus,
     /// Knobs.
     pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
@@ -63,6 +66,8 @@ pub struct Shared {
     /// One slot a worker.
     pub workers: Box<[Arc<WorkerSlot>]>,
     change: AtomicU64,
+    /// Milliseconds since midnight, universal time, at the start.
+    start_of_day: AtomicU32,
 }
 
 impl Shared {
@@ -77,13 +82,27 @@ impl Shared {
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
+            path_mtus: PathMtus::default(),
             sysctls: Arc::default(),
             defence: Defence::default(),
             scheduler_seed: rng.next_u64(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),
             change: AtomicU64::new(1),
+            start_of_day: AtomicU32::new(0),
         }
+    }
+
+    /// Sets what time of day, universal time, the director started at, as the host's clock has it now.
+    pub fn set_start_of_day(&self, milliseconds: u32) {
+        self.start_of_day.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since midnight, universal time, as IP options and ICMP have them (RFC 791 section 3.1).
+    pub fn milliseconds_of_day(&self, now: Instant) -> u32 {
+        const DAY: u64 = 24 * 60 * 60 * 1000;
+        let start = u64::from(self.start_of_day.load(Ordering::Relaxed));
+        ((start + now.milliseconds()) % DAY) as u32
     }
 
     /// Says that something which workers read has changed; returns the number to wait for with

@@ -89,6 +89,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
+        shared.set_start_of_day(clock.start_of_day());
         set_sysctls(&shared.sysctls, &options)?;
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");

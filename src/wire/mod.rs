@@ -11,6 +11,8 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
@@ -128,6 +130,7 @@ mod tests {
             if let Ok(segment) = tcp::Segment::new_checked(&bytes) {
                 let _ = (segment.payload(), segment.flags(), segment.window());
             }
+            let _ = (gre::carried(&bytes), gue::carried(&bytes));
             let _ = udp::Datagram::new_checked(&bytes).map(|datagram| datagram.length());
             let _ = icmpv4::Message::new_checked(&bytes).map(|message| message.is_error());
             let _ = icmpv6::Message::new_checked(&bytes).map(|message| message.is_error());
