@@ -27,6 +27,7 @@ mod related;
 mod schedule;
 pub mod shared;
 mod sip;
+pub mod sync;
 mod tunnel;
 pub mod verdict;
 
@@ -36,4 +37,5 @@ mod tests;
 pub use counters::{DestinationCounters, WorkerCounters};
 pub use pipeline::Forwarder;
 pub use shared::{NeighbourRequest, Shared};
+pub use sync::SyncRoles;
 pub use verdict::{DropReason, Verdict};

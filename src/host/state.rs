@@ -213,6 +213,7 @@ impl State {
                 Action::SetFilter(filter) => self.put_filter(&filter),
                 Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
                 Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
+                Action::StartSync(_) | Action::StopSync(_) | Action::SendSync { .. } => {}
                 Action::Log(text) => tracing::info!("{text}"),
             }
         }

@@ -291,6 +291,15 @@ pub const fn has_effect(knob: Knob) -> bool {
             | Knob::LblcrExpiration
             | Knob::PmtuDisc
             | Knob::RunEstimation
+            | Knob::BackupOnly
+            | Knob::SyncPersistMode
+            | Knob::SyncPorts
+            | Knob::SyncQlenMax
+            | Knob::SyncRefreshPeriod
+            | Knob::SyncRetries
+            | Knob::SyncSockSize
+            | Knob::SyncThreshold
+            | Knob::SyncVersion
     )
 }
 
