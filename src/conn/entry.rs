@@ -90,6 +90,8 @@ impl Flags {
     pub const TEMPLATE: Flags = Flags(0x1000);
     /// One-packet scheduling.
     pub const ONE_PACKET: Flags = Flags(0x2000);
+    /// Is tracked by netfilter; lvx only says so to backups.
+    pub const TRACKED: Flags = Flags(0x1_0000);
     /// Has no destination of this director (its address alone is known).
     pub const NO_DESTINATION: Flags = Flags(1 << 24);
 

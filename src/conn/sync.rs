@@ -41,6 +41,8 @@ pub struct Policy {
     pub retries: u32,
     /// Connections with a template make no records.
     pub templates_only: bool,
+    /// Connections are told to be tracked by netfilter, as the kernel does under `conntrack`.
+    pub tracked: bool,
     /// Records are for the old format: of IPv4 alone, and controllers only with their connections.
     pub version_0: bool,
 }
@@ -56,6 +58,7 @@ impl Policy {
             refresh_ticks: positive(Knob::SyncRefreshPeriod).saturating_mul(TICKS_PER_SECOND),
             retries: positive(Knob::SyncRetries),
             templates_only: sysctls.is_on(Knob::SyncPersistMode),
+            tracked: sysctls.is_on(Knob::Conntrack),
             version_0: sysctls.get(Knob::SyncVersion) == 0,
         }
     }
@@ -187,10 +190,11 @@ impl Table {
             record => Some(self.engine_records().octets(record)),
         };
         let (protocol, client) = (entry.protocol(), entry.client());
+        let flags = Flags(entry.flags().0 & Flags::TRAVELLING.0);
         let record = SyncRecord {
             key: Key { protocol, client, other: entry.virtual_service() },
             destination: entry.destination_endpoint(),
-            flags: Flags(entry.flags().0 & Flags::TRAVELLING.0),
+            flags: if policy.tracked { flags.with(Flags::TRACKED) } else { flags },
             state: entry.state(),
             mark: entry.mark(),
             timeout_s: entry.timeout_s(),

@@ -15,5 +15,7 @@ pub mod pass;
 pub mod run;
 pub mod socket;
 pub mod state;
+pub mod sync;
+mod sys;
 pub mod workers;
 pub mod xdp;

@@ -1,17 +1,20 @@
 //! Control with its clock and its ways out: what the tasks of the control thread share.
 
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::Instant;
 use crate::command::program::Output;
-use crate::command::request::ConnectionInfo;
+use crate::command::request::{ConnectionInfo, DaemonRole};
 use crate::command::{Reply, Request};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
 use crate::host::meminfo;
 use crate::host::pass::PassCounters;
+use crate::host::sync::{self, SyncSockets};
 use crate::host::xdp::Xdp;
 use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
@@ -39,6 +42,10 @@ pub struct State {
     description: Vec<String>,
     /// The last filter could not be put in place.
     owes_filter: bool,
+    /// Sockets of the sync daemons.
+    sync: SyncSockets,
+    /// The daemon whose sockets could not be opened.
+    sync_failure: Option<(DaemonRole, io::Error)>,
 }
 
 impl State {
@@ -53,6 +60,8 @@ impl State {
             passed: None,
             description: Vec::new(),
             owes_filter: false,
+            sync: SyncSockets::default(),
+            sync_failure: None,
         };
         state.drain();
         state
@@ -91,6 +100,7 @@ impl State {
         let (dropped, full) = kernel.fold((0, 0), |(dropped, full), k| (dropped + k.rx_dropped, full + k.rx_ring_full));
         line(dropped, "frames dropped by the kernel before a worker saw them");
         line(full, "frames dropped by the kernel because a receive ring was full");
+        line(self.sync.lost(), "sync datagrams: the kernel did not take them");
         text
     }
 
@@ -103,13 +113,42 @@ impl State {
         if let Some(filter) = &ahead {
             self.put_filter(filter);
         }
+        if let Request::StartDaemon(rule) = &request {
+            self.control.learn_interface(&rule.interface, sync::mtu_of(&rule.interface));
+        }
         let reply = self.control.execute(self.clock.now(), request);
         if ahead.is_some() && reply.is_err() {
             let filter = self.control.filter().clone();
             self.put_filter(&filter);
         }
         self.drain();
+        if let Some((role, error)) = self.sync_failure.take() {
+            // Nobody is left without an answer: what was refused is the start, not this.
+            let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
+            self.drain();
+            return Err(sync::refusal(&error));
+        }
         reply
+    }
+
+    /// The sockets of a backup daemon, to wait for.
+    pub fn sync_receivers(&self) -> Vec<Rc<tokio::net::UdpSocket>> {
+        self.sync.receivers()
+    }
+
+    /// Takes the sync datagrams that have arrived.
+    pub fn receive_sync(&mut self) {
+        let (control, now) = (&mut self.control, self.clock.now());
+        self.sync.receive(|datagram| control.receive_sync(now, datagram));
+    }
+
+    /// Stops the sync daemons; a master sends what it has.
+    pub fn stop_sync(&mut self) {
+        for role in [DaemonRole::Master, DaemonRole::Backup] {
+            // One that does not run is stopped.
+            let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
+        }
+        self.drain();
     }
 
     /// Executes a command of `lvx`.
@@ -182,8 +221,10 @@ impl State {
         self.drain();
     }
 
-    /// Takes the neighbours that workers asked for.
+    /// Takes the neighbours that workers asked for, and lets the records that they made go their way.
     pub fn take_wanted(&mut self) -> Vec<Wish> {
+        self.control.collect_sync(self.clock.now());
+        self.sync.send_backlog();
         self.drain();
         std::mem::take(&mut self.wanted)
     }
@@ -213,7 +254,13 @@ impl State {
                 Action::SetFilter(filter) => self.put_filter(&filter),
                 Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
                 Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
-                Action::StartSync(_) | Action::StopSync(_) | Action::SendSync { .. } => {}
+                Action::StartSync(daemon) => {
+                    if let Err(error) = self.sync.start(&daemon) {
+                        self.sync_failure = Some((daemon.rule.role, error));
+                    }
+                }
+                Action::StopSync(role) => self.sync.stop(role),
+                Action::SendSync { port, datagram } => self.sync.send(port, datagram),
                 Action::Log(text) => tracing::info!("{text}"),
             }
         }
