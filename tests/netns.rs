@@ -29,3 +29,5 @@ mod pass;
 mod protocols;
 #[path = "netns/rules.rs"]
 mod rules;
+#[path = "netns/sync.rs"]
+mod sync;

@@ -143,8 +143,8 @@ impl Table {
         if policy.version_0 && !entry.client().address.is_v4() {
             return;
         }
-        let is_sent = !entry.flags().has(Flags::ONE_PACKET)
-            && self.send_if_due(entry, policy, packets, now_ticks, &mut send);
+        let is_sent =
+            !entry.flags().has(Flags::ONE_PACKET) && self.send_if_due(entry, policy, packets, now_ticks, &mut send);
         if policy.version_0 && !is_sent {
             return;
         }
@@ -374,12 +374,7 @@ impl Table {
         }
     }
 
-    fn update(
-        &self,
-        found: &Found<'_>,
-        synced: &Synced<'_>,
-        find_destination: impl Fn() -> Option<DestinationId>,
-    ) {
+    fn update(&self, found: &Found<'_>, synced: &Synced<'_>, find_destination: impl Fn() -> Option<DestinationId>) {
         let entry = found.entry();
         let (old, id) = (entry.flags(), entry.destination());
         let is_inactive = synced.flags.has(Flags::INACTIVE);

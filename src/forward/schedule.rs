@@ -106,7 +106,9 @@ impl Forwarder {
             is_error: false,
         };
         match self.schedule(service, &opener, now) {
-            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => self.serve_once(&connection, packet, now, target),
+            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => {
+                self.serve_once(&connection, packet, now, target)
+            }
             Ok(connection) => self.insert(&connection, packet, hash, now, target),
             Err(decision) => decision,
         }

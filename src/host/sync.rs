@@ -186,12 +186,7 @@ impl Sender {
     }
 }
 
-fn open_receiver(
-    rule: &DaemonRule,
-    index: u32,
-    port: u16,
-    buffer_octets: u32,
-) -> io::Result<tokio::net::UdpSocket> {
+fn open_receiver(rule: &DaemonRule, index: u32, port: u16, buffer_octets: u32) -> io::Result<tokio::net::UdpSocket> {
     let group = group_of(rule, index, port);
     let socket = open_socket(&group)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -202,12 +197,9 @@ fn open_receiver(
     bind_to_interface(&socket, &rule.interface)?;
     bind(&socket, &group)?;
     match group {
-        SocketAddr::V4(group) => sockopt::set_ip_add_membership_with_ifindex(
-            &socket,
-            group.ip(),
-            &std::net::Ipv4Addr::UNSPECIFIED,
-            index,
-        )?,
+        SocketAddr::V4(group) => {
+            sockopt::set_ip_add_membership_with_ifindex(&socket, group.ip(), &std::net::Ipv4Addr::UNSPECIFIED, index)?
+        }
         SocketAddr::V6(group) => sockopt::set_ipv6_add_membership(&socket, group.ip(), index)?,
     }
     tokio::net::UdpSocket::from_std(socket.into())

@@ -49,8 +49,7 @@ impl Control {
                 }
             };
             let applied = synced(&record, packets).map(|synced| {
-                connections
-                    .apply(&synced, now, || find_destination(&services, &self.shared.destinations, &synced))
+                connections.apply(&synced, now, || find_destination(&services, &self.shared.destinations, &synced))
             });
             match applied {
                 Some(Applied::New | Applied::Updated) => counters.records_applied += 1,
@@ -94,11 +93,7 @@ fn synced<'a>(record: &Record<'a>, packets: u32) -> Option<Synced<'a>> {
 }
 
 /// The real server of this director that a connection goes to (`ip_vs_find_dest`).
-fn find_destination(
-    services: &Services,
-    destinations: &Destinations,
-    synced: &Synced<'_>,
-) -> Option<DestinationId> {
+fn find_destination(services: &Services, destinations: &Destinations, synced: &Synced<'_>) -> Option<DestinationId> {
     let service = synced.key.other;
     let found = match synced.key.protocol {
         Some(protocol) => services.find(synced.mark, protocol, service.address, service.port),

@@ -35,7 +35,8 @@ fn read(octets: &[u8]) -> Vec<Result<Record<'_>, Flaw>> {
 }
 
 /// The entry as the kernel sent it.
-const UDP_ENTRY: &str = "00 11 00 24 00 00 01 83 00 00 9c 41 00 35 00 35 00 00 00 00 00 00 01 2c 0a 00 00 32 0a 00 00 01 0a 00 01 03";
+const UDP_ENTRY: &str =
+    "00 11 00 24 00 00 01 83 00 00 9c 41 00 35 00 35 00 00 00 00 00 00 01 2c 0a 00 00 32 0a 00 00 01 0a 00 01 03";
 
 #[test]
 fn one_connection_of_the_reference() {
@@ -91,8 +92,7 @@ fn arbitrary(rng: &mut Rng, version: Version) -> Record<'static> {
     let mut port = || rng.next_u32() as u16;
     let [client, virtual_service, destination] = addresses.map(|address| Endpoint::new(address, port()));
     let moved = rng.below(3) == 0;
-    let mut sequence =
-        || Sequence { start: rng.next_u32(), delta: rng.next_u32(), previous_delta: rng.next_u32() };
+    let mut sequence = || Sequence { start: rng.next_u32(), delta: rng.next_u32(), previous_delta: rng.next_u32() };
     let sequences = moved.then(|| [sequence(), sequence()]);
     let mut text = |limit: usize| &TEXT[..rng.below(limit as u32 + 1) as usize];
     let (data, name) = match version {
@@ -149,7 +149,8 @@ fn a_datagram_has_no_more_entries_than_it_can_count() {
 /// Cut at every length the size field is wrong; with the size field put right, what was cut off is missed.
 #[test]
 fn truncated_at_every_length() {
-    let long = Record { engine_name: b"sip", engine_data: b"call", sequences: Some([Sequence::default(); 2]), ..record() };
+    let long =
+        Record { engine_name: b"sip", engine_data: b"call", sequences: Some([Sequence::default(); 2]), ..record() };
     let whole = write(Version::V1, 1472, &[record(), long]);
     for length in 0..whole.len() {
         let mut cut = whole[..length].to_vec();
