@@ -73,6 +73,12 @@ fn rows(listing: &str) -> Vec<String> {
     listing.lines().skip(2).map(words).collect()
 }
 
+/// Active connections of all servers of `-Ln`.
+fn active(listing: &str) -> u32 {
+    let servers = listing.lines().filter_map(|line| line.trim_start().strip_prefix("-> "));
+    servers.filter_map(|server| server.split_whitespace().nth(3)?.parse::<u32>().ok()).sum()
+}
+
 const RULES: [&str; 4] = [
     "-A -t 10.9.0.1:80 -s rr -p 300",
     "-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m",
@@ -108,9 +114,7 @@ fn a_backup_has_the_connections_of_its_master() {
         template.filter(|_| rows.contains(&wanted)).cloned()
     });
     assert!(rows(&lab.adm("-Lnc")).contains(&template), "the master has the template too");
-    let active: u32 =
-        peer.adm("-Ln").lines().filter_map(|line| line.split_whitespace().nth(4)?.parse::<u32>().ok()).sum();
-    assert_eq!(active, 1, "the backup counts the connection at its server");
+    assert_eq!(active(&peer.adm("-Ln")), 1, "the backup counts the connection at its server");
 
     // Its end is told too.
     drop(download);
@@ -247,10 +251,9 @@ fn a_real_kernel_takes_our_connections_and_we_take_its() {
         let wanted: Vec<&String> = ours.iter().filter(|row| row.contains(" 10.1.0.2:")).collect();
         (wanted.len() == 2 && wanted.iter().all(|row| theirs.contains(row))).then_some(())
     });
-    assert_eq!(read("origin").matches(" SYNC ").count(), 2, "{}", read("origin"));
-    let active =
-        |text: &str| text.lines().filter_map(|line| line.split_whitespace().nth(4)?.parse::<u32>().ok()).sum::<u32>();
-    assert_eq!(active(&read("services")), 1, "{}", read("services"));
+    wait_for("the kernel's word that they came from us, and one active connection", || {
+        (read("origin").matches(" SYNC ").count() == 2 && active(&read("services")) == 1).then_some(())
+    });
 
     let wanted = ["UDP NONE 10.55.0.2:0 10.9.9.9:53 10.55.0.1:53", "UDP UDP 10.55.0.2:4444 10.9.9.9:53 10.55.0.1:53"];
     wait_for("the kernel's connection and its template here", || {
