@@ -188,7 +188,7 @@ impl Forwarder {
             self.synchronise(&found);
         }
         let method = found.entry().flags().method();
-        if method == Method::Masquerading {
+        if method == Method::Masquerading || target.destination == DestinationId::NONE {
             target.new = found.entry().destination_endpoint();
         }
         drop(found);

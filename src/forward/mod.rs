@@ -29,6 +29,7 @@ pub mod shared;
 mod sip;
 pub mod sync;
 mod tunnel;
+mod unbound;
 pub mod verdict;
 
 #[cfg(test)]
