@@ -44,7 +44,7 @@ impl SharedRoles {
 
     /// Other roles from now on.
     pub fn store(&self, roles: SyncRoles) {
-        self.0.store(u8::from(roles.is_master) * MASTER | u8::from(roles.is_passive) * PASSIVE, Relaxed);
+        self.0.store((u8::from(roles.is_master) * MASTER) | (u8::from(roles.is_passive) * PASSIVE), Relaxed);
     }
 }
 
