@@ -233,7 +233,8 @@ static __always_inline int parse_v6(void *data, void *data_end, __u32 offset, st
 	__u8 next = ip->nexthdr;
 	offset += sizeof(*ip);
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT &&
+		    next != IPPROTO_AH)
 			break;
 		struct extension *extension = AT(struct extension, offset);
 		if (!extension)
@@ -246,6 +247,9 @@ static __always_inline int parse_v6(void *data, void *data_end, __u32 offset, st
 				break;
 			}
 			offset += 8;
+		} else if (next == IPPROTO_AH) {
+			// The kernel's IPVS walks past AH in IPv6; its length is in units of four octets, less two (RFC 4302).
+			offset += (extension->length + 2) * 4;
 		} else {
 			offset += (extension->length + 1) * 8;
 		}
@@ -381,6 +385,11 @@ static __always_inline int wants(void *data, void *data_end)
 	case IPPROTO_UDP:
 	case PROTOCOL_SCTP:
 		return wants_transport(data, data_end, &packet);
+	case IPPROTO_ESP:
+	case IPPROTO_AH:
+		// No ports: they belong to a connection of the key exchange between the same hosts, if there is one.
+		return is_virtual(packet.family, &packet.destination) ||
+		       (has_address(&server_addrs, &packet.source) && !has_address(&locals, &packet.destination));
 	case IPPROTO_ICMP: {
 		__u8 *type = AT(__u8, packet.offset);
 		if (!type || !is_icmp_error(*type) || parse_v4(data, data_end, packet.offset + 8, &quoted))

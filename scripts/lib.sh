@@ -21,8 +21,13 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "this needs root: it makes network namespaces and loads an XDP program. Try: sudo $0"
 }
 
+# A service that must not start with the next boot.
+disable_service() {
+    if [ -d /run/systemd/system ]; then systemctl --quiet disable "$1" 2>/dev/null || true; fi
+}
+
 # Installs with apt what is missing. Each word is COMMAND=PACKAGE, or PACKAGE alone for what brings no command.
-# Services that a package brings (nginx) are neither started now nor enabled.
+# Services that a package brings (nginx, node_exporter, ldirectord) are neither started now nor enabled.
 install_missing() {
     local word packages=()
     for word in "$@"; do
@@ -55,7 +60,8 @@ install_missing() {
     local package
     for package in "${packages[@]}"; do
         case $package in
-        nginx*) if [ -d /run/systemd/system ]; then systemctl --quiet disable nginx 2>/dev/null || true; fi ;;
+        nginx*) disable_service nginx ;;
+        prometheus-node-exporter | ldirectord) disable_service "$package" ;;
         esac
     done
 }
@@ -70,7 +76,8 @@ LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/p
 # shellcheck disable=SC2034
 TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux unshare=util-linux
     iptables=iptables ping=iputils-ping
-    shellcheck=shellcheck)
+    shellcheck=shellcheck prometheus-node-exporter=prometheus-node-exporter ldirectord=ldirectord
+    libnet-inet6glue-perl)
 
 # The person behind sudo: Rust is most often theirs, and so should be what it builds.
 if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" -eq 0 ]; then

@@ -15,6 +15,8 @@ mod traffic;
 mod changes;
 #[path = "netns/ground.rs"]
 mod ground;
+#[path = "netns/ldirectord.rs"]
+mod ldirectord;
 #[path = "netns/lifecycle.rs"]
 mod lifecycle;
 #[path = "netns/load.rs"]
@@ -25,9 +27,13 @@ mod marks;
 mod methods;
 #[path = "netns/pass.rs"]
 mod pass;
+#[path = "netns/proc_files.rs"]
+mod proc_files;
 #[path = "netns/protocols.rs"]
 mod protocols;
 #[path = "netns/rules.rs"]
 mod rules;
+#[path = "netns/scale.rs"]
+mod scale;
 #[path = "netns/sync.rs"]
 mod sync;

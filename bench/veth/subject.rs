@@ -204,8 +204,10 @@ impl Parts {
             xdp.attach(net::index_of(name), name, 1, AttachMode::Native).map_err(|error| error.to_string())?;
         }
         while let Some(action) = control.poll_action() {
-            if let Action::SetFilter(filter) = action {
-                xdp.set_filter(&filter).map_err(|error| error.to_string())?;
+            match action {
+                Action::SetFilter(filter) => xdp.set_filter(&filter).map_err(|error| error.to_string())?,
+                Action::ChangeFilter(changes) => xdp.change_filter(&changes).map_err(|error| error.to_string())?,
+                _ => {}
             }
         }
         let queue = |(interface, name): (InterfaceId, &str)| XskQueue { interface, name: name.to_string(), queue: 0 };

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
-use lvx::host::{client, offline};
+use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
+use lvx::host::{client, logging, offline, proc_files};
 use lvx::service::sysctl;
 
 /// Ask and steer a running lvxd, or replay packets through a director offline.
@@ -75,6 +76,28 @@ enum Command {
         /// Where the final counters go (ipvsadm -Ln --stats --exact).
         #[arg(long, value_name = "FILE")]
         stats: Option<PathBuf>,
+    },
+    /// Keep files like /proc/net/ip_vs* for programs that read those, until ended.
+    #[command(after_help = "Writes DIR/net/ip_vs, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app, ip_vs_conn and \
+                            ip_vs_conn_sync in the kernel's format; DIR must be there. SIGTERM and SIGINT take the \
+                            files away; while lvxd does not answer there are none.\n\n\
+                            Example:\n  mkdir -p /run/lvx/proc && lvx proc /run/lvx/proc &\n  \
+                            prometheus-node-exporter --path.procfs=/run/lvx/proc --collector.disable-defaults \
+                            --collector.ipvs")]
+    Proc {
+        /// The directory that stands for /proc.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Seconds between two texts of a file.
+        #[arg(long, value_name = "SECONDS", default_value_t = INTERVAL_DEFAULT_S,
+              value_parser = clap::value_parser!(u16).range(1..=3600))]
+        interval: u16,
+        /// Write the files once, leave them and end.
+        #[arg(long)]
+        once: bool,
+        /// Leave out the connection tables, ip_vs_conn and ip_vs_conn_sync.
+        #[arg(long)]
+        no_connections: bool,
     },
     /// Print a completion script for a shell.
     Completions {
@@ -146,6 +169,15 @@ fn mark(socket: &Path, command: &MarkCommand) -> Result<u8, String> {
     }
 }
 
+/// `lvx proc`.
+fn write_proc(socket: &Path, options: &ProcOptions, once: bool) -> Result<u8, String> {
+    logging::start();
+    if once {
+        return proc_files::once(socket, options).map(|()| 0);
+    }
+    proc_files::run(socket, options).map(|()| 0).map_err(|error| error.text)
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let status = match arguments.command {
@@ -170,6 +202,10 @@ fn main() -> ExitCode {
         Command::Replay { net, rules, input, output, conns, stats, .. } => {
             let files = offline::CaptureFiles { net, rules, input, output, conns, stats };
             offline::capture(&files)
+        }
+        Command::Proc { directory, interval, once, no_connections } => {
+            let options = ProcOptions { directory, interval_s: interval, connections: !no_connections };
+            write_proc(&arguments.socket, &options, once)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "lvx", &mut io::stdout());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
+use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
 use lvx::host::xdp::AttachMode;
 use lvx::host::{cpus, logging, run};
 
@@ -67,6 +68,19 @@ struct Arguments {
     /// Let system calls poll the driver for so many microseconds instead of waiting for interrupts.
     #[arg(long, value_name = "MICROSECONDS")]
     busy_poll: Option<u32>,
+
+    /// Keep files like /proc/net/ip_vs* in DIR/net, for programs that read those (see lvx proc).
+    #[arg(long, value_name = "DIR")]
+    proc: Option<PathBuf>,
+
+    /// Seconds between two texts of a file of --proc.
+    #[arg(long, value_name = "SECONDS", requires = "proc", default_value_t = INTERVAL_DEFAULT_S,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    proc_interval: u16,
+
+    /// Leave the connection tables out of the files of --proc.
+    #[arg(long, requires = "proc")]
+    proc_no_connections: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,7 +95,7 @@ enum Mode {
 
 const EXIT_STATUSES: &str = "\
 Exit status: 0 ended by a signal; 1 other failure; 2 wrong arguments; 3 missing rights; 4 interface absent or unfit;
-5 queue, XDP hook or socket in use; 6 rules or knobs refused.";
+5 queue, XDP hook, socket or files in use; 6 rules or knobs refused.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -121,5 +135,10 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,
         busy_poll_us: arguments.busy_poll,
+        proc: arguments.proc.map(|directory| ProcOptions {
+            directory,
+            interval_s: arguments.proc_interval,
+            connections: !arguments.proc_no_connections,
+        }),
     })
 }

@@ -14,7 +14,15 @@ pub trait Executor {
     /// # Errors
     /// The refusal that the kernel would give.
     fn execute(&mut self, request: Request) -> Reply;
+
+    /// Executes requests in their order; a reply for each, whatever became of those before.
+    fn execute_all(&mut self, requests: Vec<Request>) -> Vec<Reply> {
+        requests.into_iter().map(|request| self.execute(request)).collect()
+    }
 }
+
+/// Changes that `-R` has executed at once.
+const RESTORE_BATCH: usize = 256;
 
 /// What a program has to say in the end.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -125,23 +133,48 @@ impl Run<'_> {
     /// the last line.
     fn restore_lines<'t>(&mut self, program: &str, lines: impl Iterator<Item = &'t str>) -> i32 {
         let mut exit = 0;
+        let mut changes = Vec::new();
         for line in lines {
             let words = line.split([' ', '\t', '\r']).filter(|word| !word.is_empty() && *word != IPVSADM);
             let words: Vec<String> = words.map(str::to_owned).collect();
             if words.is_empty() {
                 continue;
             }
-            let ended = match parse(program, &words, self.names) {
+            let parsed = match parse(program, &words, self.names) {
+                Ok(Parsed::Request { request, .. }) if request.is_change() => {
+                    changes.push(request);
+                    if changes.len() == RESTORE_BATCH {
+                        exit = self.change(&mut changes).unwrap_or(exit);
+                    }
+                    continue;
+                }
+                parsed => parsed,
+            };
+            // What is printed stays in the order of the lines.
+            let _ = self.change(&mut changes);
+            let ended = match parsed {
                 Ok(Parsed::Request { request, output }) => self.execute(request, &output),
                 Ok(Parsed::Restore) => self.complain(UsageError::try_help(program)),
                 Err(usage) => self.complain(usage),
             };
             exit = ended.exit;
             if ended.is_final {
-                break;
+                return exit;
             }
         }
-        exit
+        self.change(&mut changes).unwrap_or(exit)
+    }
+
+    /// Executes the changes that have been collected; the status of the last, if there is one.
+    fn change(&mut self, changes: &mut Vec<Request>) -> Option<i32> {
+        let requests = std::mem::take(changes);
+        let replies = self.executor.execute_all(requests.clone());
+        let ended = requests.iter().zip(&replies).map(|(request, reply)| match reply {
+            // A change has nothing to print.
+            Ok(_) => 0,
+            Err(refused) => self.refuse(request, refused).exit,
+        });
+        ended.last()
     }
 
     fn complain(&mut self, usage: UsageError) -> Ended {

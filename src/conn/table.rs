@@ -792,7 +792,11 @@ impl<'t> Found<'t> {
 
     #[inline(always)]
     fn restart_by(&self, timer: Timer) {
-        let deadline = self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND);
+        self.set_deadline(self.now_ticks.wrapping_add(timer.timeout_s() * TICKS_PER_SECOND));
+    }
+
+    #[inline(always)]
+    fn set_deadline(&self, deadline: u32) {
         self.entry.set_deadline(deadline);
         let Some(slot) = self.slot else { return };
         let word = slot_bound(self.bucket.line, usize::from(slot));
@@ -817,12 +821,14 @@ impl<'t> Found<'t> {
         entry.set_destination_endpoint(Endpoint::new(server.address, u16::MAX));
     }
 
-    /// Removes the entry at once, unless it controls others; true when it is gone.
+    /// Lets the entry run out now, unless it controls others; false then. It is found no more, but counts for its
+    /// destination until it is removed: by the connection that takes its place, or by the sweep. So whoever is
+    /// scheduled next still meets its count, as in the kernel (`ip_vs_conn_expire_now`).
     pub fn expire_now(self) -> bool {
         if self.entry().controlled() > 0 {
             return false;
         }
-        self.table.remove(self.bucket.line, Place { id: self.entry.id(), slot: self.slot });
+        self.set_deadline(self.now_ticks);
         true
     }
 }

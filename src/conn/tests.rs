@@ -155,8 +155,17 @@ fn active_and_inactive_follow_the_state() {
         find(&table, client, Instant::START).unwrap().advance(Direction::Inbound, Event::Tcp(event), false);
         assert_eq!(counts(), expected, "{event:?}");
     }
+    // It is found no more at once, and counts until it is gone.
     assert!(find(&table, client, Instant::START).unwrap().expire_now());
+    assert_eq!(counts(), (0, 1));
+    assert!(find(&table, client, Instant::START).is_none());
     assert_eq!(counts(), (0, 0));
+    insert(&table, client, Instant::START);
+    find(&table, client, Instant::START).unwrap().expire_now();
+    insert(&table, client, Instant::START);
+    assert_eq!(counts(), (0, 1), "what takes its place removes it");
+    find(&table, client, Instant::START).unwrap().expire_now();
+    assert_eq!(table.sweep_all(Instant::START), 1);
 }
 
 #[test]
@@ -171,6 +180,7 @@ fn an_expired_entry_that_controls_others_goes_on_for_a_minute() {
 
     let found = table.find_inbound(hash, &controlled.key, Instant::from_seconds(2)).unwrap();
     assert!(found.expire_now(), "the controlled one goes first");
+    assert_eq!(table.sweep_all(Instant::from_seconds(2)), 1);
     assert_eq!(table.sweep_all(Instant::from_seconds(3)), 1, "then nothing keeps its controller");
 
     insert(&table, client, Instant::from_seconds(10));

@@ -49,9 +49,12 @@ impl Control {
         let scheduler = self.make_scheduler(&rule)?;
         check_persistence(&rule)?;
         let scheduling = Scheduling::new(scheduler, rule.flags, &self.shared.destinations);
+        let id = ServiceId(self.next_service);
+        self.service_by_key.insert(rule.key, id);
+        self.filter.ask_for_service(&rule.key);
         self.services.push(ServiceEntry {
             rule,
-            id: ServiceId(self.next_service),
+            id,
             scheduling: Arc::new(Lock::new(scheduling)),
             servers: Vec::new(),
             tally: Tally::default(),
@@ -59,7 +62,7 @@ impl Control {
         });
         self.next_service += 1;
         self.start_ticks(self.services.len() - 1, now);
-        self.publish();
+        self.services_changed();
         Ok(Response::Done)
     }
 
@@ -83,39 +86,46 @@ impl Control {
             self.start_ticks(index, now);
         }
         self.services[index].rule = rule;
-        self.publish();
+        self.services_changed();
         Ok(Response::Done)
     }
 
     fn delete_service(&mut self, key: &ServiceKey, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
-        self.unlink_service(index);
+        let service = self.services.remove(index);
+        self.unlink(service);
         self.server_gone(now);
-        self.publish();
+        self.services_changed();
         Ok(Response::Done)
     }
 
     fn clear(&mut self, now: Instant) -> Reply {
-        while !self.services.is_empty() {
-            self.unlink_service(0);
+        for service in std::mem::take(&mut self.services) {
+            self.unlink(service);
         }
         self.server_gone(now);
-        self.publish();
+        self.services_changed();
         Ok(Response::Done)
     }
 
-    fn unlink_service(&mut self, index: usize) {
-        let service = self.services.remove(index);
+    fn unlink(&mut self, service: ServiceEntry) {
+        let key = service.rule.key;
+        self.service_by_key.remove(&key);
+        {
+            // Workers may still see the service for a moment; what its scheduler holds is free from here on.
+            let mut scheduling = service.scheduling.lock();
+            scheduling.rebind(None, service.rule.flags, &self.shared.destinations);
+            scheduling.ids.clear();
+        }
         for mut server in service.servers {
             let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));
             server.tally.collect(&growth);
             self.total.collect(&growth);
             self.shared.destinations.get(server.id).set_available(service.id, false);
-            service.scheduling.lock().remove(&self.shared.destinations, server.id);
-            self.trash.put(service.rule.key, service.id, server);
+            self.filter.ask_for_service(&key);
+            self.trash.put(key, service.id, server);
         }
-        // Workers may still see the service for a moment; what its scheduler holds is free from here on.
-        service.scheduling.lock().rebind(None, service.rule.flags, &self.shared.destinations);
+        self.filter.drop_service(&key);
     }
 
     fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
@@ -129,6 +139,9 @@ impl Control {
         let masquerades = rule.method == Method::Masquerading;
         let entry = match self.trash.take(key, rule.endpoint) {
             Some(trashed) => {
+                // The filter had both, and will have the server again before anybody looks.
+                self.filter.drop_service(key);
+                self.filter.drop_server(key, &trashed.server);
                 let mut tally = trashed.server.tally;
                 if trashed.service != service {
                     tally.zero();
@@ -156,8 +169,10 @@ impl Control {
         destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
         destination.set_available(service, true);
         self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);
+        self.filter.ask_for_server(key, &entry);
+        self.want_neighbour(rule.endpoint.address);
         self.services[index].servers.insert(0, entry);
-        self.configured();
+        self.servers_changed();
         Ok(Response::Done)
     }
 
@@ -174,9 +189,11 @@ impl Control {
             destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
             scheduling.edit(&self.shared.destinations, server.id);
         }
+        self.filter.drop_server(key, server);
         server.masqueraded |= rule.method == Method::Masquerading;
         server.rule = rule;
-        self.configured();
+        self.filter.ask_for_server(key, server);
+        self.servers_changed();
         Ok(Response::Done)
     }
 
@@ -191,9 +208,10 @@ impl Control {
         self.total.collect(&growth);
         self.shared.destinations.get(server.id).set_available(service.id, false);
         service.scheduling.lock().remove(&self.shared.destinations, server.id);
+        self.filter.ask_for_service(key);
         self.trash.put(*key, service.id, server);
         self.server_gone(now);
-        self.configured();
+        self.servers_changed();
         Ok(Response::Done)
     }
 

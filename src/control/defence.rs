@@ -101,6 +101,13 @@ impl Control {
         }
     }
 
+    /// Ends the search for connections to removed servers at once, where nobody waits meanwhile.
+    pub fn finish_flush(&mut self) {
+        while let Some((_, due)) = self.defence.flush {
+            self.flush_connections(due);
+        }
+    }
+
     /// Goes on with the search for connections to removed servers.
     pub(super) fn flush_connections(&mut self, now: Instant) {
         let Some((first, due)) = self.defence.flush else { return };

@@ -1,83 +1,158 @@
-//! What the XDP program must redirect, derived from the configuration.
+//! What the XDP program must redirect, derived from the configuration as it changes.
+//!
+//! Each service and each server, those in the trash included, asks for some matches; a match is in the filter as long
+//! as anybody asks for it. So one change among many rules costs what it changes.
+
+use std::collections::{BTreeSet, HashMap};
 
 use crate::base::Endpoint;
 use crate::command::Request;
 use crate::command::request::ServerRule;
-use crate::control::{Action, Control};
-use crate::service::filter::{Filter, PortSpans};
+use crate::control::{Action, Control, ServerEntry};
+use crate::service::filter::{Filter, FilterChange, Match, PortSpans};
 use crate::service::{Method, Protocol, ServiceKey};
 
-impl Control {
-    /// Derives the filter anew and asks for it to be put in place if it has changed.
-    pub(super) fn update_filter(&mut self) {
-        let mut filter = Filter { locals: self.locals(), ..Filter::default() };
-        for service in &self.services {
-            add_service(&mut filter, &service.rule.key);
-            for server in &service.servers {
-                add_server(&mut filter, &service.rule.key, &server.rule, server.masqueraded);
-            }
-        }
-        // Connections outlive the rules that made them.
-        for item in &self.trash.items {
-            add_service(&mut filter, &item.service_key);
-            add_server(&mut filter, &item.service_key, &item.server.rule, item.server.masqueraded);
-        }
-        filter.marked = self.marked_flows().by_longest_prefix();
-        if filter != self.filter {
-            self.filter = filter.clone();
-            self.actions.push_back(Action::SetFilter(filter));
+/// The filter, and how often each of its matches was asked for.
+#[derive(Default)]
+pub(super) struct FilterBook {
+    filter: Filter,
+    counts: HashMap<Match, u32>,
+    /// Matches that came or went since the host was told.
+    changed: BTreeSet<Match>,
+}
+
+impl FilterBook {
+    #[cfg(test)]
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn ask(&mut self, item: Match) {
+        let count = self.counts.entry(item).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.change(item, true);
         }
     }
 
-    /// The filter that a request needs in place before it is executed: a server must not get its first connection
-    /// while its answers still pass the director by. `None` when the filter in place will do.
-    pub fn filter_ahead(&self, request: &Request) -> Option<Filter> {
+    fn drop(&mut self, item: Match) {
+        let Some(count) = self.counts.get_mut(&item) else {
+            debug_assert!(false, "what is dropped was asked for");
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&item);
+            self.change(item, false);
+        }
+    }
+
+    fn change(&mut self, item: Match, present: bool) {
+        self.filter.apply(FilterChange { item, present });
+        self.changed.insert(item);
+    }
+
+    pub(super) fn ask_for_service(&mut self, key: &ServiceKey) {
+        of_service(key).for_each(|item| self.ask(item));
+    }
+
+    pub(super) fn drop_service(&mut self, key: &ServiceKey) {
+        of_service(key).for_each(|item| self.drop(item));
+    }
+
+    pub(super) fn ask_for_server(&mut self, key: &ServiceKey, server: &ServerEntry) {
+        of_server(key, &server.rule, server.masqueraded).for_each(|item| self.ask(item));
+    }
+
+    pub(super) fn drop_server(&mut self, key: &ServiceKey, server: &ServerEntry) {
+        of_server(key, &server.rule, server.masqueraded).for_each(|item| self.drop(item));
+    }
+}
+
+impl Control {
+    /// Brings what does not follow rule by rule up to date, and asks for the changes to be put in place.
+    pub(super) fn update_filter(&mut self) {
+        let marked = self.marked_flows().by_longest_prefix();
+        self.update_locals();
+        let book = &mut self.filter;
+        let changed = std::mem::take(&mut book.changed);
+        if marked != book.filter.marked {
+            book.filter.marked = marked;
+            self.actions.push_back(Action::SetFilter(book.filter.clone()));
+            return;
+        }
+        // What came and went again in the meantime may be among them; a change says how it is, not what happened.
+        let is_there = |item: &Match| book.counts.contains_key(item);
+        let changes: Vec<FilterChange> =
+            changed.iter().map(|item| FilterChange { item: *item, present: is_there(item) }).collect();
+        if !changes.is_empty() {
+            self.actions.push_back(Action::ChangeFilter(changes));
+        }
+    }
+
+    fn update_locals(&mut self) {
+        let (_, routes) = self.shared.routes.load();
+        let (locals, book) = (routes.local_addresses(), &mut self.filter);
+        if *locals == book.filter.locals {
+            return;
+        }
+        let before = book.filter.locals.clone();
+        locals.difference(&before).for_each(|address| book.ask(Match::Local(*address)));
+        before.difference(locals).for_each(|address| book.drop(Match::Local(*address)));
+    }
+
+    /// What a request needs in place before it is executed: a server must not get its first connection while its
+    /// answers still pass the director by. Empty when the filter in place will do.
+    pub fn filter_ahead(&self, request: &Request) -> Vec<FilterChange> {
         let (Request::AddServer { service, server } | Request::EditServer { service, server }) = request else {
-            return None;
+            return Vec::new();
         };
         if server.method != Method::Masquerading || self.service(service).is_none() {
-            return None;
+            return Vec::new();
         }
-        let mut filter = self.filter.clone();
-        add_server(&mut filter, service, server, true);
-        (filter != self.filter).then_some(filter)
+        let missing = of_server(service, server, true).filter(|item| !self.filter.counts.contains_key(item));
+        missing.map(|item| FilterChange { item, present: true }).collect()
     }
 
     /// The filter that should be in place.
     pub fn filter(&self) -> &Filter {
-        &self.filter
-    }
-
-    fn locals(&self) -> std::collections::BTreeSet<crate::base::Address> {
-        self.shared.routes.load().1.local_addresses().clone()
+        &self.filter.filter
     }
 }
 
-fn add_service(filter: &mut Filter, key: &ServiceKey) {
-    // Those of marks are known by the rules.
-    let ServiceKey::Address { protocol, endpoint } = *key else { return };
-    filter.services.insert((protocol.number(), endpoint));
-    filter.virtual_addresses.insert(endpoint.address);
-    // Answers of directly routed and tunnelled servers carry the virtual address; those that cross the director
-    // move its states.
-    filter.servers.insert((protocol.number(), endpoint));
-    filter.server_addresses.insert(endpoint.address);
+/// What a service asks for; services of marks are known by the rules.
+fn of_service(key: &ServiceKey) -> impl Iterator<Item = Match> + use<> {
+    let matches = match *key {
+        ServiceKey::Address { protocol, endpoint } => Some([
+            Match::Service(protocol.number(), endpoint),
+            Match::VirtualAddress(endpoint.address),
+            // Answers of directly routed and tunnelled servers carry the virtual address; those that cross the
+            // director move its states.
+            Match::Server(protocol.number(), endpoint),
+            Match::ServerAddress(endpoint.address),
+        ]),
+        ServiceKey::Mark { .. } => None,
+    };
+    matches.into_iter().flatten()
 }
 
-fn add_server(filter: &mut Filter, key: &ServiceKey, server: &ServerRule, masqueraded: bool) {
-    filter.server_addresses.insert(server.endpoint.address);
-    if !masqueraded {
-        return;
-    }
-    match *key {
-        ServiceKey::Address { protocol, endpoint } => {
-            let port = if server.endpoint.port == 0 { endpoint.port } else { server.endpoint.port };
-            filter.servers.insert((protocol.number(), Endpoint::new(server.endpoint.address, port)));
+/// What a server asks for; `masqueraded` when it masquerades or did.
+fn of_server(key: &ServiceKey, server: &ServerRule, masqueraded: bool) -> impl Iterator<Item = Match> + use<> {
+    let endpoint = server.endpoint;
+    let (protocols, port): (&[Protocol], u16) = match *key {
+        _ if !masqueraded => (&[], 0),
+        ServiceKey::Address { protocol, endpoint: service } => {
+            let own: &[Protocol] = match protocol {
+                Protocol::Tcp => &[Protocol::Tcp],
+                Protocol::Udp => &[Protocol::Udp],
+                Protocol::Sctp => &[Protocol::Sctp],
+            };
+            (own, if endpoint.port == 0 { service.port } else { endpoint.port })
         }
         // Of any protocol, and without a port of its own from every port.
-        ServiceKey::Mark { .. } => {
-            let of = |protocol: Protocol| (protocol.number(), server.endpoint);
-            filter.servers.extend(PortSpans::PROTOCOLS.map(of));
-        }
-    }
+        ServiceKey::Mark { .. } => (&PortSpans::PROTOCOLS, endpoint.port),
+    };
+    let answers =
+        protocols.iter().map(move |protocol| Match::Server(protocol.number(), Endpoint::new(endpoint.address, port)));
+    answers.chain([Match::ServerAddress(endpoint.address)])
 }

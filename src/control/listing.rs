@@ -16,7 +16,12 @@ impl Control {
                 let index = self.service(key).ok_or(Refusal::NoService)?;
                 vec![self.service_info(&self.services[index])]
             }
-            None => self.services.iter().map(|service| self.service_info(service)).collect(),
+            None => {
+                // The kernel walks the table of addresses before that of marks, and ipvsadm's sorting does not hide it.
+                let (marks, addresses): (Vec<_>, Vec<_>) =
+                    self.services.iter().partition(|service| service.is_by_mark());
+                addresses.into_iter().chain(marks).map(|service| self.service_info(service)).collect()
+            }
         };
         Ok(Response::Services { table_size: self.table_size, services })
     }

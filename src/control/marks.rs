@@ -69,7 +69,7 @@ impl Control {
 
     fn marked_now(&self, family: Family) -> MarkedFlows {
         let keys = self.services.iter().map(|service| &service.rule.key);
-        let keys = keys.chain(self.trash.items.iter().map(|item| &item.service_key));
+        let keys = keys.chain(self.trash.items.keys().map(|(service_key, _)| service_key));
         let of_family = |key: &ServiceKey| match *key {
             ServiceKey::Mark { family: of, mark } if of == family => Some(mark),
             _ => None,
@@ -91,7 +91,8 @@ impl Control {
             let key = &service.rule.key;
             service.servers.iter().map(move |server| (key, server.id))
         });
-        let servers = servers.chain(self.trash.items.iter().map(|item| (&item.service_key, item.server.id)));
+        let servers =
+            servers.chain(self.trash.items.iter().map(|((service_key, _), item)| (service_key, item.server.id)));
         let used: Vec<Family> = servers
             .filter(|(key, id)| matches!(key, ServiceKey::Mark { .. }) && !destinations.get(*id).is_unreferenced())
             .map(|(key, _)| key.family())

@@ -22,19 +22,21 @@ mod trash;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::base::hasher::BuildWordHasher;
 use crate::base::{Duration, Instant, Lock, Rng};
 use crate::command::request::{DaemonRole, ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
+use crate::control::filter::FilterBook;
 use crate::control::marks::MarkRules;
 use crate::control::sync::{SyncDaemon, SyncState};
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
-use crate::service::filter::Filter;
+use crate::service::filter::{Filter, FilterChange};
 use crate::service::real_servers::{RealServer, RealServers};
 use crate::service::scheduler::Scheduling;
 use crate::service::sysctl::Knob;
@@ -52,8 +54,10 @@ pub const SERVICES_MAX: usize = 1 << 16;
 #[derive(Debug)]
 #[must_use]
 pub enum Action {
-    /// Put these matches into the XDP program's maps before the answer to the request goes out.
+    /// Put these matches, and no others, into the XDP program's maps before the answer to the request goes out.
     SetFilter(Filter),
+    /// Change these matches of the XDP program's maps before the answer to the request goes out.
+    ChangeFilter(Vec<FilterChange>),
     /// Have the kernel find the link address of a neighbour.
     ResolveNeighbour(NeighbourRequest),
     /// Have the kernel find the link address of a neighbour and keep it resolved.
@@ -71,6 +75,14 @@ pub enum Action {
     },
     /// Write a line to the log.
     Log(String),
+}
+
+/// What has changed and is not published yet.
+#[derive(Default)]
+struct Stale {
+    services: bool,
+    servers: bool,
+    change: bool,
 }
 
 /// A virtual service as configured.
@@ -102,6 +114,10 @@ impl ServiceEntry {
         }
     }
 
+    fn is_by_mark(&self) -> bool {
+        matches!(self.rule.key, ServiceKey::Mark { .. })
+    }
+
     fn engine(&self) -> Option<Engine> {
         self.rule.engine.as_deref().and_then(Engine::by_name)
     }
@@ -121,8 +137,11 @@ pub struct Control {
     shared: Arc<Shared>,
     /// 2 to the power of `conn_tab_bits`, as listings print it.
     table_size: u32,
-    /// In order of creation.
+    /// In order of creation, which is that of their numbers.
     services: Vec<ServiceEntry>,
+    service_by_key: HashMap<ServiceKey, ServiceId, BuildWordHasher>,
+    /// What has changed since [`Control::settle`].
+    stale: Stale,
     trash: Trash,
     mark_rules: MarkRules,
     sync: SyncState,
@@ -140,7 +159,7 @@ pub struct Control {
     /// What the schedulers' chance comes from.
     rng: Rng,
     change: u64,
-    filter: Filter,
+    filter: FilterBook,
     /// Next hops that the host has been asked to keep resolved.
     asked: BTreeSet<NeighbourRequest>,
     actions: VecDeque<Action>,
@@ -154,6 +173,8 @@ impl Control {
             shared,
             table_size,
             services: Vec::new(),
+            service_by_key: HashMap::default(),
+            stale: Stale::default(),
             trash: Trash::default(),
             mark_rules: MarkRules::default(),
             sync: SyncState::default(),
@@ -167,23 +188,48 @@ impl Control {
             next_trash: now + TRASH_PERIOD,
             next_tick: None,
             change: 0,
-            filter: Filter::default(),
+            filter: FilterBook::default(),
             asked: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
 
-    /// Executes a request.
+    /// Executes a request and lets it take effect.
     ///
     /// # Errors
     /// The refusal that the kernel would give; nothing has changed then.
     pub fn execute(&mut self, now: Instant, request: Request) -> Reply {
+        let reply = self.execute_unsettled(now, request);
+        self.settle();
+        reply
+    }
+
+    /// Executes a request, which need not take effect before [`Control::settle`]: many in a row cost less so.
+    ///
+    /// # Errors
+    /// As [`Control::execute`].
+    pub fn execute_unsettled(&mut self, now: Instant, request: Request) -> Reply {
         let is_change = request.is_change();
         let reply = self.dispatch(now, request);
-        if is_change && reply.is_ok() {
+        self.stale.change |= is_change && reply.is_ok();
+        reply
+    }
+
+    /// Publishes what has changed, and asks for what follows from it outside.
+    pub fn settle(&mut self) {
+        let stale = std::mem::take(&mut self.stale);
+        if stale.services {
+            let snapshot = Services::new(self.services.iter().map(ServiceEntry::snapshot));
+            self.shared.services.publish(snapshot);
+            self.want_gateways();
+        }
+        if stale.servers {
+            self.update_real_servers();
+            self.update_filter();
+        }
+        if stale.change {
             self.change = self.shared.changed();
         }
-        reply
     }
 
     /// The change number of the last request that changed something: once `Shared::all_adopted` holds for it, no
@@ -229,11 +275,13 @@ impl Control {
             self.next_trash = self.next_trash + TRASH_PERIOD;
         }
         self.tick_schedulers(now);
+        self.settle();
     }
 
     /// The routes have changed: local addresses and thereby the filter may have.
     pub fn routes_changed(&mut self) {
-        self.configured();
+        self.update_filter();
+        self.want_neighbours();
     }
 
     /// Knobs have been set.
@@ -267,20 +315,18 @@ impl Control {
     }
 
     fn service(&self, key: &ServiceKey) -> Option<usize> {
-        self.services.iter().position(|service| service.rule.key == *key)
+        let id = self.service_by_key.get(key)?;
+        self.services.binary_search_by_key(id, |service| service.id).ok()
     }
 
-    /// Publishes the services as they are now.
-    fn publish(&mut self) {
-        let snapshot = Services::new(self.services.iter().map(ServiceEntry::snapshot));
-        self.shared.services.publish(snapshot);
-        self.configured();
+    /// Services are other than before.
+    fn services_changed(&mut self) {
+        self.stale.services = true;
+        self.stale.servers = true;
     }
 
-    /// What follows from services, servers, knobs or routes being other than before.
-    fn configured(&mut self) {
-        self.update_real_servers();
-        self.update_filter();
-        self.want_neighbours();
+    /// Servers are other than before.
+    fn servers_changed(&mut self) {
+        self.stale.servers = true;
     }
 }

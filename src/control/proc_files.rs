@@ -15,16 +15,20 @@ use crate::service::{Method, ServiceKey};
 /// reference, 250 or 1000 elsewhere.
 const HZ: u64 = 100;
 
+/// The files whose length depends on services and workers alone.
+pub const SUMMARIES: [&str; 4] = ["ip_vs", "ip_vs_stats", "ip_vs_stats_percpu", "ip_vs_app"];
+/// The files with one line a connection: whoever reads them of a running director takes them in slices, with
+/// [`ConnectionTable`].
+pub const CONNECTION_TABLES: [&str; 2] = ["ip_vs_conn", "ip_vs_conn_sync"];
+
 /// The file of this name, as a read gives it; `None` when there is no such file.
 pub fn read(control: &Control, name: &str, now: Instant) -> Option<String> {
     match name {
         "ip_vs" => Some(services(control)),
         "ip_vs_stats" => Some(totals(&control.total.stats())),
         "ip_vs_stats_percpu" => Some(totals_by_worker(control)),
-        "ip_vs_conn" => Some(connections(control, now, false)),
-        "ip_vs_conn_sync" => Some(connections(control, now, true)),
         "ip_vs_app" => Some("prot port    usecnt name\n".to_owned()),
-        _ => None,
+        _ => Some(connections(control, now, ConnectionTable::of(name)?)),
     }
 }
 
@@ -142,31 +146,55 @@ fn totals_by_worker(control: &Control) -> String {
     text
 }
 
-fn connections(control: &Control, now: Instant, with_origin: bool) -> String {
-    let mut text = String::from(if with_origin {
-        "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n"
-    } else {
-        "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
-    });
-    let Ok(Response::Connections(rows)) = control.list_connections(now) else { return text };
-    for row in &rows {
-        write_connection(&mut text, row, with_origin);
-    }
-    text
+/// A file with one line a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectionTable {
+    /// `ip_vs_conn`: with the persistence engine's name and data.
+    Engines,
+    /// `ip_vs_conn_sync`: with where the entry came from.
+    Origins,
 }
 
-fn write_connection(text: &mut String, row: &ConnectionInfo, with_origin: bool) {
-    let protocol = row.protocol.map_or("IP".to_owned(), |protocol| protocol.to_string());
-    let side = |endpoint: Endpoint| format!("{} {:04X}", hex_address(endpoint.address), endpoint.port);
-    let (client, service, server) = (side(row.client), side(row.virtual_service), side(row.destination));
-    let _ = write!(text, "{protocol:<3} {client} {service} {server} {:<11} ", row.state);
-    let _ = if with_origin {
-        write!(text, "{:<6} {:7}", if row.from_sync { "SYNC" } else { "LOCAL" }, row.expires_s)
-    } else {
-        write!(text, "{:7}", row.expires_s)
-    };
-    if let (false, Some((engine, data))) = (with_origin, &row.engine) {
-        let _ = write!(text, " {engine} {data}");
+impl ConnectionTable {
+    /// The table in the file of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "ip_vs_conn" => Some(Self::Engines),
+            "ip_vs_conn_sync" => Some(Self::Origins),
+            _ => None,
+        }
     }
-    text.push('\n');
+
+    /// Its first line.
+    pub const fn header(self) -> &'static str {
+        match self {
+            Self::Engines => "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n",
+            Self::Origins => "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n",
+        }
+    }
+
+    /// Appends the line of a connection.
+    pub fn write(self, text: &mut String, row: &ConnectionInfo) {
+        let protocol = row.protocol.map_or("IP".to_owned(), |protocol| protocol.to_string());
+        let side = |endpoint: Endpoint| format!("{} {:04X}", hex_address(endpoint.address), endpoint.port);
+        let (client, service, server) = (side(row.client), side(row.virtual_service), side(row.destination));
+        let _ = write!(text, "{protocol:<3} {client} {service} {server} {:<11} ", row.state);
+        let _ = match (self, &row.engine) {
+            (Self::Origins, _) => {
+                let origin = if row.from_sync { "SYNC" } else { "LOCAL" };
+                writeln!(text, "{origin:<6} {:7}", row.expires_s)
+            }
+            (Self::Engines, Some((engine, data))) => writeln!(text, "{:7} {engine} {data}", row.expires_s),
+            (Self::Engines, None) => writeln!(text, "{:7}", row.expires_s),
+        };
+    }
+}
+
+fn connections(control: &Control, now: Instant, table: ConnectionTable) -> String {
+    let mut text = String::from(table.header());
+    let Ok(Response::Connections(rows)) = control.list_connections(now) else { return text };
+    for row in &rows {
+        table.write(&mut text, row);
+    }
+    text
 }

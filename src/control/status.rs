@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::base::Instant;
 use crate::command::program::Output;
-use crate::control::Control;
 use crate::control::sync::SyncCounters;
+use crate::control::{Control, proc_files};
 use crate::forward::{DropReason, Shared};
 use crate::service::sysctl;
 
@@ -167,7 +167,7 @@ fn write_sync(text: &mut String, sync: &SyncCounters) {
 }
 
 /// Executes a command of `lvx` that concerns the running director: `sysctl [-a] [NAME[=VALUE]…]`,
-/// `status [--json]`.
+/// `status [--json]`, `proc NAME` (the text of `/proc/net/NAME`).
 ///
 /// # Errors
 /// A sentence when the words are not such a command.
@@ -194,6 +194,10 @@ pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Res
             control.sysctls_changed();
             Ok(output)
         }
+        ["proc", name] => match proc_files::read(control, name, now) {
+            Some(text) => Ok(done(text)),
+            None => Err(format!("there is no file /proc/net/{name} of IPVS")),
+        },
         _ => Err(format!("lvxd knows no command `lvx {}'", words.join(" "))),
     }
 }
@@ -211,8 +215,8 @@ fn set_or_show(words: &[&str], shared: &Shared) -> Output {
         };
         let result = match value {
             Some(value) => shared.sysctls.write(name, value).and_then(|knob| {
-                if !sysctl::has_effect(knob) {
-                    output.stderr.push_str(&format!("lvx: {}: set, and without effect yet\n", full_name(name)));
+                if let Some(why) = sysctl::without_effect(knob) {
+                    output.stderr.push_str(&format!("lvx: {}: set, without effect: {why}\n", full_name(name)));
                 }
                 shared.sysctls.read(name)
             }),

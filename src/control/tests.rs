@@ -9,6 +9,7 @@ use crate::command::program::Output;
 use crate::command::request::{Refusal, Stats};
 use crate::conn::TableConfig;
 use crate::route::Database;
+use crate::service::filter::Match;
 use crate::service::{Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
 
 pub(super) fn control() -> Control {
@@ -206,11 +207,7 @@ fn the_filter_follows_the_rules_and_outlives_them() {
     add_server(&mut control, server(1)).unwrap();
     add_server(&mut control, direct).unwrap();
     let mut filter = Filter::default();
-    while let Some(action) = control.poll_action() {
-        if let Action::SetFilter(new) = action {
-            filter = new;
-        }
-    }
+    take_filter(&mut control, &mut filter);
     let (vip, masqueraded) = ((6, endpoint("10.9.0.1", 80)), (6, endpoint("10.2.0.1", 80)));
     assert_eq!(filter.services.into_iter().collect::<Vec<_>>(), [vip]);
     assert_eq!(filter.servers.into_iter().collect::<Vec<_>>(), [masqueraded, vip]);
@@ -220,10 +217,80 @@ fn the_filter_follows_the_rules_and_outlives_them() {
     control.shared.destinations.get(id).bind(false);
     execute(&mut control, Request::Clear).unwrap();
     control.handle_timeout(Instant::from_seconds(1000));
-    assert!(control.filter.servers.contains(&masqueraded));
+    assert!(control.filter().servers.contains(&masqueraded));
     control.shared.destinations.get(id).unbind(false, true);
     control.handle_timeout(Instant::from_seconds(2000));
-    assert!(control.filter.servers.is_empty());
+    assert!(control.filter().servers.is_empty());
+}
+
+/// What a host does with the actions.
+fn take_filter(control: &mut Control, filter: &mut Filter) {
+    while let Some(action) = control.poll_action() {
+        match action {
+            Action::SetFilter(new) => *filter = new,
+            Action::ChangeFilter(changes) => {
+                for change in changes {
+                    filter.apply(change);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whatever is added, edited, removed, revived and forgotten, the host has in the end what the rules ask for.
+#[test]
+fn changes_of_the_filter_add_up() {
+    let mut rng = Rng::new(11);
+    let mut control = control();
+    let mut filter = Filter::default();
+    let mut now = Instant::START;
+    let keys = [
+        key(),
+        ServiceKey::Address { protocol: Protocol::Udp, endpoint: endpoint("10.9.0.1", 0) },
+        ServiceKey::Address { protocol: Protocol::Tcp, endpoint: endpoint("10.2.0.1", 80) },
+        MARK_KEY,
+    ];
+    for step in 0..3000 {
+        let service_key = keys[rng.below(4) as usize];
+        let method = if rng.below(2) == 0 { Method::Masquerading } else { Method::DirectRouting };
+        let rule = ServerRule { method, ..server(1 + rng.below(3) as u8) };
+        let request = match rng.below(12) {
+            0..3 => Request::AddService(ServiceRule { key: service_key, ..service("rr") }),
+            3..7 => Request::AddServer { service: service_key, server: rule },
+            7..9 => Request::EditServer { service: service_key, server: rule },
+            9 => Request::DeleteServer { service: service_key, server: rule.endpoint },
+            10 => Request::DeleteService(service_key),
+            _ => {
+                now = now + Duration::from_secs(u64::from(rng.below(100)));
+                control.handle_timeout(now);
+                continue;
+            }
+        };
+        let _ = control.execute_unsettled(now, request);
+        if rng.below(3) > 0 {
+            continue;
+        }
+        control.settle();
+        take_filter(&mut control, &mut filter);
+        assert_eq!(&filter, control.filter(), "step {step}");
+        let mut expected = FilterBook::default();
+        for service in &control.services {
+            expected.ask_for_service(&service.rule.key);
+            service.servers.iter().for_each(|server| expected.ask_for_server(&service.rule.key, server));
+        }
+        for ((service_key, _), item) in &control.trash.items {
+            expected.ask_for_service(service_key);
+            expected.ask_for_server(service_key, &item.server);
+        }
+        let rules_only = Filter { locals: BTreeSet::new(), ..filter.clone() };
+        assert_eq!(&rules_only, expected.filter(), "step {step}");
+    }
+    execute(&mut control, Request::Clear).unwrap();
+    control.handle_timeout(now + Duration::from_secs(1000));
+    take_filter(&mut control, &mut filter);
+    filter.locals.clear();
+    assert_eq!(filter, Filter::default());
 }
 
 /// Connections keep the method that they began with, so answers must be steered after the rule has another one.
@@ -231,15 +298,16 @@ fn the_filter_follows_the_rules_and_outlives_them() {
 fn a_server_that_masqueraded_once_stays_in_the_filter() {
     let mut control = control();
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
-    let ahead = control.filter_ahead(&Request::AddServer { service: key(), server: server(1) }).unwrap();
-    assert!(ahead.servers.contains(&(6, server(1).endpoint)), "before its first connection");
+    let ahead = control.filter_ahead(&Request::AddServer { service: key(), server: server(1) });
+    let answers = FilterChange { item: Match::Server(6, server(1).endpoint), present: true };
+    assert!(ahead.contains(&answers), "before its first connection");
     add_server(&mut control, server(1)).unwrap();
     let direct = ServerRule { method: Method::DirectRouting, ..server(1) };
     execute(&mut control, Request::EditServer { service: key(), server: direct }).unwrap();
-    assert!(control.filter.servers.contains(&(6, server(1).endpoint)));
+    assert!(control.filter().servers.contains(&(6, server(1).endpoint)));
     execute(&mut control, Request::DeleteServer { service: key(), server: server(1).endpoint }).unwrap();
     add_server(&mut control, direct).unwrap();
-    assert!(control.filter.servers.contains(&(6, server(1).endpoint)));
+    assert!(control.filter().servers.contains(&(6, server(1).endpoint)));
 }
 
 /// What a server counted since the last tick is its service's even when it leaves before the next.

@@ -3,6 +3,8 @@
 //!
 //! Source: `__ip_vs_del_dest`, `ip_vs_trash_get_dest`, `ip_vs_dest_trash_expire` of `ip_vs_ctl.c`, Linux 6.1.
 
+use std::collections::BTreeMap;
+
 use crate::base::{Duration, Endpoint, Instant};
 use crate::control::{Control, ServerEntry};
 use crate::service::{DestinationId, ServiceId, ServiceKey};
@@ -13,12 +15,11 @@ const IDLE: Duration = Duration::from_secs(120);
 /// The destinations in the trash.
 #[derive(Default)]
 pub(super) struct Trash {
-    pub(super) items: Vec<Trashed>,
+    pub(super) items: BTreeMap<(ServiceKey, Endpoint), Trashed>,
 }
 
 /// One of them.
 pub(super) struct Trashed {
-    pub(super) service_key: ServiceKey,
     pub(super) service: ServiceId,
     pub(super) server: ServerEntry,
     /// Since when no connection has named it.
@@ -27,14 +28,13 @@ pub(super) struct Trashed {
 
 impl Trash {
     pub(super) fn put(&mut self, service_key: ServiceKey, service: ServiceId, server: ServerEntry) {
-        self.items.push(Trashed { service_key, service, server, idle_since: None });
+        let key = (service_key, server.rule.endpoint);
+        self.items.insert(key, Trashed { service, server, idle_since: None });
     }
 
     /// Takes the destination of a service of this identity out again.
     pub(super) fn take(&mut self, service_key: &ServiceKey, endpoint: Endpoint) -> Option<Trashed> {
-        let matches = |item: &Trashed| item.service_key == *service_key && item.server.rule.endpoint == endpoint;
-        let position = self.items.iter().position(matches)?;
-        Some(self.items.remove(position))
+        self.items.remove(&(*service_key, endpoint))
     }
 }
 
@@ -43,7 +43,8 @@ impl Control {
     pub(super) fn empty_trash(&mut self, now: Instant) {
         let destinations = &self.shared.destinations;
         let mut freed: Vec<DestinationId> = Vec::new();
-        self.trash.items.retain_mut(|item| {
+        let filter = &mut self.filter;
+        self.trash.items.retain(|(service_key, _), item| {
             if !destinations.get(item.server.id).is_unreferenced() {
                 item.idle_since = None;
                 return true;
@@ -52,6 +53,8 @@ impl Control {
             let keep = now - since < IDLE;
             if !keep {
                 freed.push(item.server.id);
+                filter.drop_server(service_key, &item.server);
+                filter.drop_service(service_key);
             }
             keep
         });
@@ -59,7 +62,7 @@ impl Control {
         self.forget_earlier_marks();
         if self.mark_rules.earlier_count() != earlier || !freed.is_empty() {
             self.free_destinations.append(&mut freed);
-            self.update_filter();
+            self.servers_changed();
         }
     }
 }

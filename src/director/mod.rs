@@ -93,6 +93,8 @@ impl Director {
             self.control.learn_interface(&rule.interface, mtu);
         }
         let reply = self.control.execute(self.now, request);
+        // In the kernel this is over before the command's next one could come.
+        self.control.finish_flush();
         self.drain();
         reply
     }
@@ -165,7 +167,11 @@ impl Director {
         self.control.collect_sync(self.now);
         while let Some(action) = self.control.poll_action() {
             match action {
-                Action::SetFilter(_) | Action::ResolveNeighbour(_) | Action::KeepNeighbour(_) | Action::Log(_) => {}
+                Action::SetFilter(_)
+                | Action::ChangeFilter(_)
+                | Action::ResolveNeighbour(_)
+                | Action::KeepNeighbour(_)
+                | Action::Log(_) => {}
                 Action::StartSync(daemon) if daemon.rule.role == DaemonRole::Master => self.master = Some(daemon.rule),
                 Action::StopSync(DaemonRole::Master) => self.master = None,
                 Action::StartSync(_) | Action::StopSync(DaemonRole::Backup) => {}

@@ -9,6 +9,10 @@ use crate::command::names::Names;
 use crate::command::program::{self, Executor, Output, Program};
 use crate::command::{ListOptions, Parsed, Refusal, Reply, Request, parse, render};
 
+/// Octets of requests that are sent before an answer is read: less than a socket holds, so that neither side waits for
+/// the other.
+const AHEAD_OCTETS: usize = 1 << 15;
+
 /// Octets taken from the socket at once.
 const READ_OCTETS: usize = 1 << 16;
 
@@ -34,12 +38,25 @@ impl Client {
     }
 
     /// Sends a line and hands the answer's standard output on as it comes.
-    fn ask(&mut self, line: &str, mut stdout: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<End> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => self.stream.insert(UnixStream::connect(&self.path)?),
-        };
-        stream.write_all(line.as_bytes())?;
+    fn ask(&mut self, line: &str, stdout: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<End> {
+        self.send(line)?;
+        self.receive(stdout)
+    }
+
+    /// Sends one line or more.
+    fn send(&mut self, lines: &str) -> io::Result<()> {
+        self.stream()?.write_all(lines.as_bytes())
+    }
+
+    fn stream(&mut self) -> io::Result<&mut UnixStream> {
+        if self.stream.is_none() {
+            self.stream = Some(UnixStream::connect(&self.path)?);
+        }
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Receives the next answer and hands its standard output on as it comes.
+    fn receive(&mut self, mut stdout: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<End> {
         let mut octets = vec![0; READ_OCTETS];
         loop {
             match self.decoder.next_part().map_err(invalid)? {
@@ -48,7 +65,7 @@ impl Client {
                     stdout(&part)?;
                     return Ok(End { exit, stderr });
                 }
-                None => match stream.read(&mut octets)? {
+                None => match self.stream()?.read(&mut octets)? {
                     0 => {
                         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the director closed the connection"));
                     }
@@ -61,8 +78,14 @@ impl Client {
     /// One request, its answer as a value.
     fn request(&mut self, request: &Request) -> io::Result<Reply> {
         let line = encode_words(&request.to_words(), true).map_err(invalid)?;
+        self.send(&line)?;
+        self.reply()
+    }
+
+    /// The next answer as a value.
+    fn reply(&mut self) -> io::Result<Reply> {
         let mut json = Vec::new();
-        let end = self.ask(&line, |part| {
+        let end = self.receive(|part| {
             json.extend_from_slice(part);
             Ok(())
         })?;
@@ -95,6 +118,24 @@ fn invalid(error: LineError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
+impl Client {
+    /// The next answer; after one failure there is nobody to hear any more.
+    fn next_reply(&mut self) -> Reply {
+        if self.failure.is_some() {
+            return Err(Refusal::NotPermitted);
+        }
+        let reply = self.reply();
+        self.heard(reply)
+    }
+
+    fn heard(&mut self, reply: io::Result<Reply>) -> Reply {
+        reply.unwrap_or_else(|error| {
+            self.failure = Some(error);
+            Err(Refusal::NotPermitted)
+        })
+    }
+}
+
 impl Executor for Client {
     fn execute(&mut self, request: Request) -> Reply {
         // After one failure there is nobody to ask any more.
@@ -105,10 +146,39 @@ impl Executor for Client {
         if encode_words(&request.to_words(), true).is_err() {
             return Err(Refusal::Invalid);
         }
-        self.request(&request).unwrap_or_else(|error| {
-            self.failure = Some(error);
-            Err(Refusal::NotPermitted)
-        })
+        let reply = self.request(&request);
+        self.heard(reply)
+    }
+
+    /// Sends as many lines ahead as the director reads without having its answers read, so that it can execute them
+    /// at once.
+    fn execute_all(&mut self, requests: Vec<Request>) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        let mut rest = requests.as_slice();
+        while !rest.is_empty() {
+            let mut lines = String::new();
+            let mut sent = Vec::new();
+            for request in rest {
+                let line = encode_words(&request.to_words(), true);
+                lines.push_str(line.as_deref().unwrap_or_default());
+                sent.push(line.is_ok());
+                if lines.len() >= AHEAD_OCTETS {
+                    break;
+                }
+            }
+            rest = &rest[sent.len()..];
+            if self.failure.is_none()
+                && let Err(error) = self.send(&lines)
+            {
+                self.failure = Some(error);
+            }
+            for is_sent in sent {
+                // A word that no line can carry is no name of anything that the director has.
+                let reply = if is_sent { self.next_reply() } else { Err(Refusal::Invalid) };
+                replies.push(reply);
+            }
+        }
+        replies
     }
 }
 
@@ -240,21 +310,44 @@ pub fn read_rules(path: &Path) -> Result<String, String> {
 /// # Errors
 /// One sentence when the director cannot be asked.
 pub fn lvx(path: &Path, words: &[&str], stdin: Option<&str>) -> Result<u8, String> {
-    let words = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
-        .map_err(|_| "a word holds a NUL".to_owned())?;
-    let request = match stdin {
-        Some(text) => format!("with {} {words}\n{text}", text.len()),
-        None => words + "\n",
-    };
     let mut stdout = Vec::new();
-    let mut client = Client::new(path);
-    let answer = client.ask(&request, |part| {
+    let end = Client::new(path).ask_lvx(words, stdin, |part| {
         stdout.extend_from_slice(part);
         Ok(())
-    });
-    let end = answer.map_err(|error| format!("lvxd does not answer at {}: {error}", path.display()))?;
+    })?;
     print(&stdout, &end.stderr).map_err(|error| error.to_string())?;
     Ok(u8::try_from(end.exit).unwrap_or(1))
+}
+
+impl Client {
+    /// `lvx WORD…` of the running director; the answer's text is handed on as it comes.
+    ///
+    /// # Errors
+    /// One sentence when the director cannot be asked or refuses, or when `stdout` fails. There may be more of an
+    /// answer to come then: the client is not to be used again.
+    pub fn lvx_answer(&mut self, words: &[&str], stdout: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), String> {
+        let end = self.ask_lvx(words, None, stdout)?;
+        match end.exit {
+            0 => Ok(()),
+            _ => Err(String::from_utf8_lossy(&end.stderr).trim_end().to_owned()),
+        }
+    }
+
+    fn ask_lvx(
+        &mut self,
+        words: &[&str],
+        stdin: Option<&str>,
+        stdout: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<End, String> {
+        let words = shlex::try_join(std::iter::once("lvx").chain(words.iter().copied()))
+            .map_err(|_| "a word holds a NUL".to_owned())?;
+        let request = match stdin {
+            Some(text) => format!("with {} {words}\n{text}", text.len()),
+            None => words + "\n",
+        };
+        let answer = self.ask(&request, stdout);
+        answer.map_err(|error| format!("lvxd does not answer at {}: {error}", self.path.display()))
+    }
 }
 
 fn print(stdout: &[u8], stderr: &[u8]) -> io::Result<()> {

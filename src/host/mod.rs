@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod offline;
 pub mod options;
 pub mod pass;
+pub mod proc_files;
 pub mod run;
 pub mod socket;
 pub mod state;

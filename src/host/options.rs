@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::host::proc_files::ProcOptions;
 use crate::host::xdp::AttachMode;
 
 /// Where the control socket is, unless said otherwise.
@@ -38,6 +39,8 @@ pub struct Options {
     pub connections_max: u32,
     /// Busy polling, microseconds a call; `None` for none.
     pub busy_poll_us: Option<u32>,
+    /// Files like `/proc/net/ip_vs*` to be kept, if any.
+    pub proc: Option<ProcOptions>,
 }
 
 /// Why lvxd did not start, or ended.

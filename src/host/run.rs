@@ -21,6 +21,7 @@ use crate::host::cpus;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
 use crate::host::options::{ExitStatus, Options, StartError};
 use crate::host::pass::{Injector, PassInterface, PassThread};
+use crate::host::proc_files::{Directory, ProcFiles};
 use crate::host::socket::ControlSocket;
 use crate::host::state::{State, Wish};
 use crate::host::sync::any_readable;
@@ -52,6 +53,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let clock = Clock::start();
     // Wrong words are told before anything is touched.
     set_sysctls(&Sysctls::default(), &options)?;
+    let proc = options.proc.as_ref().map(|proc| Directory::open(&proc.directory)).transpose()?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -89,8 +91,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         set_sysctls(&shared.sysctls, &options)?;
-        for (name, _) in shared.sysctls.without_effect() {
-            tracing::warn!("{name} is set and has no effect yet");
+        for (name, why) in shared.sysctls.without_effect() {
+            tracing::warn!("{name} is set and has no effect: {why}");
         }
         let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
         let mut state = State::new(control, clock, xdp);
@@ -118,7 +120,21 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
         let state = Rc::new(RefCell::new(state));
+        let files = match (proc, &options.proc) {
+            (Some(directory), Some(proc)) => Some(
+                ProcFiles::start(directory, &options.socket, proc)
+                    .map_err(|error| StartError::new(ExitStatus::Other, format!("starting to write files: {error}")))?,
+            ),
+            _ => None,
+        };
         let result = control_loop(&socket, &mut network, &state, &shared).await;
+        if let Some(files) = files {
+            // The files come over the socket, which is served until their writers have ended.
+            tokio::select! {
+                () = files.end() => {}
+                () = socket.serve(Rc::clone(&state)) => {}
+            }
+        }
         // Connections of clients hold the state: the program is detached with the process, the rest goes here.
         drop(running);
         if let Err(error) = network.netlink.release_neighbours().await {

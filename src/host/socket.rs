@@ -16,12 +16,16 @@ use crate::base::Duration;
 use crate::command::line::{self, LINE_OCTETS_MAX, Line, LineError};
 use crate::command::names::NoNames;
 use crate::command::program::{self, Executor, Output};
-use crate::command::{ListOptions, Parsed, Reply, Request, parse, render};
+use crate::command::request::ConnectionInfo;
+use crate::command::{Parsed, Reply, Request, parse, render};
+use crate::control::proc_files::ConnectionTable;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
 
 /// Clients at once; one more is told so and closed.
 const CLIENTS_MAX: usize = 256;
+/// Changes of one client that take effect together at most.
+const BATCH_REQUESTS: usize = 256;
 /// A client that takes nothing of its answer for so long is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Buckets of the connection table that a listing walks before others get their turn.
@@ -134,7 +138,12 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
     }
     let mut reader = BufReader::new(reader);
     let mut octets = Vec::new();
+    let mut batch = Batch::default();
     loop {
+        // Answers wait as long as the client has sent more already.
+        if batch.count >= BATCH_REQUESTS || !reader.buffer().contains(&b'\n') {
+            batch.end(&mut writer, &state).await?;
+        }
         octets.clear();
         if !read_line(&mut reader, &mut octets).await? {
             return Ok(());
@@ -142,9 +151,21 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
         let parsed = line::parse_line(&octets);
         match parsed {
             Ok(Line::Empty) => {}
-            Ok(Line::Ipvsadm { words, json }) => ipvsadm(&mut writer, &state, &words, json, peer.as_ref()).await?,
+            Ok(Line::Ipvsadm { words, json: true }) if batch.take(&state, &words, peer.as_ref()) => {}
+            Ok(Line::Ipvsadm { words, json }) => {
+                batch.end(&mut writer, &state).await?;
+                ipvsadm(&mut writer, &state, &words, json, peer.as_ref()).await?;
+            }
             Ok(Line::Lvx { words, stdin_octets }) => {
+                batch.end(&mut writer, &state).await?;
                 let stdin = read_stdin(&mut reader, stdin_octets).await?;
+                if let [command, name] = words.as_slice()
+                    && command == "proc"
+                    && let Some(table) = ConnectionTable::of(name)
+                {
+                    send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
+                    continue;
+                }
                 let is_change = stdin.is_some() || words.iter().any(|word| word.contains('='));
                 log_change(peer.as_ref(), is_change, "lvx", &words);
                 let result = state.borrow_mut().lvx_command(&words, stdin.as_deref());
@@ -152,6 +173,7 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                 send_output(&mut writer, &result.unwrap_or_else(|text| failure(&text))).await?;
             }
             Err(error) => {
+                batch.end(&mut writer, &state).await?;
                 send_output(&mut writer, &failure(&error.to_string())).await?;
                 // What follows cannot be told from a line.
                 if octets.len() > LINE_OCTETS_MAX || error == LineError::Stdin {
@@ -159,6 +181,47 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                 }
             }
         }
+    }
+}
+
+/// Changes that a client has sent in a row, executed and not yet in effect, and their answers.
+#[derive(Default)]
+struct Batch {
+    count: usize,
+    answers: Vec<u8>,
+}
+
+impl Batch {
+    /// Executes a change, to take effect with those before and after it; false when it is none.
+    fn take(&mut self, state: &Rc<RefCell<State>>, words: &[String], peer: Option<&UCred>) -> bool {
+        let Ok(Parsed::Request { request, .. }) = parse::parse("ipvsadm", words, &NoNames) else { return false };
+        if !request.is_change() {
+            return false;
+        }
+        log_change(peer, true, "ipvsadm", words);
+        let reply = state.borrow_mut().execute_unsettled(request);
+        let exit = if reply.is_ok() { 0 } else { 255 };
+        let stdout = serde_json::to_string(&reply).map(|text| text + "\n").unwrap_or_default();
+        self.answers.extend_from_slice(&line::encode_end(exit, &stdout, ""));
+        self.count += 1;
+        true
+    }
+
+    /// Lets the changes take effect, and then answers them.
+    async fn end(&mut self, writer: &mut OwnedWriteHalf, state: &Rc<RefCell<State>>) -> std::io::Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        self.count = 0;
+        state.borrow_mut().settle();
+        adopted(state).await;
+        send(writer, &std::mem::take(&mut self.answers)).await
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        debug_assert!(self.count == 0 || std::thread::panicking(), "a batch is ended");
     }
 }
 
@@ -201,7 +264,9 @@ async fn ipvsadm(
         }
     };
     if request == Request::Connections && !json {
-        return send_connections(writer, state, &output).await;
+        let header = render::connections_header(&output);
+        let write = |text: &mut String, row: &_| render::write_connection(text, row, &output, &NoNames);
+        return send_rows(writer, state, header, write).await;
     }
     log_change(peer, request.is_change(), "ipvsadm", words);
     let answer = if json {
@@ -229,12 +294,13 @@ async fn adopted(state: &Rc<RefCell<State>>) {
 }
 
 /// Sends the connection table in slices; other clients get their turn between them.
-async fn send_connections(
+async fn send_rows(
     writer: &mut OwnedWriteHalf,
     state: &Rc<RefCell<State>>,
-    options: &ListOptions,
+    header: &str,
+    write: impl Fn(&mut String, &ConnectionInfo),
 ) -> std::io::Result<()> {
-    let mut text = render::connections_header(options).to_owned();
+    let mut text = header.to_owned();
     let buckets = state.borrow().shared().connections.bucket_count();
     let mut rows = Vec::new();
     for first in (0..buckets).step_by(LISTING_BUCKETS) {
@@ -245,7 +311,7 @@ async fn send_connections(
             }
         }
         for row in rows.drain(..) {
-            render::write_connection(&mut text, &row, options, &NoNames);
+            write(&mut text, &row);
         }
         if text.len() >= CHUNK_OCTETS {
             send(writer, &line::encode_chunk(&text)).await?;

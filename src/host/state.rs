@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::base::Instant;
 use crate::command::program::Output;
 use crate::command::request::{ConnectionInfo, DaemonRole};
-use crate::command::{Reply, Request};
+use crate::command::{Reply, Request, Response};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
@@ -19,6 +19,7 @@ use crate::host::xdp::Xdp;
 use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
 use crate::service::Filter;
+use crate::service::filter::FilterChange;
 
 /// A neighbour that the kernel is to be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,26 +110,39 @@ impl State {
     /// # Errors
     /// The refusal that the kernel would give.
     pub fn execute(&mut self, request: Request) -> Reply {
-        let ahead = self.control.filter_ahead(&request);
-        if let Some(filter) = &ahead {
-            self.put_filter(filter);
-        }
+        let reply = self.execute_unsettled(request);
+        self.settle();
+        reply
+    }
+
+    /// Executes a request that need not take effect before [`State::settle`].
+    ///
+    /// # Errors
+    /// The refusal that the kernel would give.
+    pub fn execute_unsettled(&mut self, request: Request) -> Reply {
+        let is_start = matches!(request, Request::StartDaemon(_));
         if let Request::StartDaemon(rule) = &request {
             self.control.learn_interface(&rule.interface, sync::mtu_of(&rule.interface));
         }
-        let reply = self.control.execute(self.clock.now(), request);
-        if ahead.is_some() && reply.is_err() {
-            let filter = self.control.filter().clone();
-            self.put_filter(&filter);
+        let ahead = self.control.filter_ahead(&request);
+        self.change_filter(&ahead);
+        let reply = self.control.execute_unsettled(self.clock.now(), request);
+        if !ahead.is_empty() && reply.is_err() {
+            let back: Vec<FilterChange> =
+                ahead.into_iter().map(|change| FilterChange { present: false, ..change }).collect();
+            self.change_filter(&back);
         }
+        if is_start { self.open_sync().and(reply) } else { reply }
+    }
+
+    /// Opens the sockets of a sync daemon that was just started, if one was.
+    fn open_sync(&mut self) -> Reply {
         self.drain();
-        if let Some((role, error)) = self.sync_failure.take() {
-            // Nobody is left without an answer: what was refused is the start, not this.
-            let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
-            self.drain();
-            return Err(sync::refusal(&error));
-        }
-        reply
+        let Some((role, error)) = self.sync_failure.take() else { return Ok(Response::Done) };
+        // Nobody is left without an answer: what is refused is the start, not this.
+        let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
+        self.drain();
+        Err(sync::refusal(&error))
     }
 
     /// The sockets of a backup daemon, to wait for.
@@ -148,6 +162,12 @@ impl State {
             // One that does not run is stopped.
             let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
         }
+        self.drain();
+    }
+
+    /// Lets what was executed take effect, and does what follows from it outside.
+    pub fn settle(&mut self) {
+        self.control.settle();
         self.drain();
     }
 
@@ -248,10 +268,19 @@ impl State {
         }
     }
 
+    /// Changes some matches of the filter in place; what the kernel refuses now is tried again with every timeout.
+    fn change_filter(&mut self, changes: &[FilterChange]) {
+        if let Err(error) = self.xdp.change_filter(changes) {
+            tracing::error!("packets are not all steered as configured: {error}");
+            self.owes_filter = true;
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(action) = self.control.poll_action() {
             match action {
                 Action::SetFilter(filter) => self.put_filter(&filter),
+                Action::ChangeFilter(changes) => self.change_filter(&changes),
                 Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
                 Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
                 Action::StartSync(daemon) => {

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::base::{Address, Endpoint, Family, MacAddress};
 use crate::service::Filter;
-use crate::service::filter::{MARKED_PREFIXES_MAX, PortSpans, Prefix};
+use crate::service::filter::{FilterChange, MARKED_PREFIXES_MAX, Match, PortSpans, Prefix};
 
 /// Entries of the maps `services` and `servers` each.
 pub const ENDPOINTS_MAX: usize = 1 << 19;
@@ -327,6 +327,49 @@ impl Xdp {
         remove("locals", &mut self.locals, &mut held.locals, &filter.locals, address_key)
     }
 
+    /// Changes single matches of the filter that is in place: first all that come, in their order, then all that go,
+    /// against it.
+    ///
+    /// # Errors
+    /// When a map is full or the kernel refuses. Those before are changed; [`Xdp::set_filter`] brings the rest.
+    pub fn change_filter(&mut self, changes: &[FilterChange]) -> Result<(), XdpError> {
+        let mut come: Vec<Match> = changes.iter().filter(|change| change.present).map(|change| change.item).collect();
+        let mut go: Vec<Match> = changes.iter().filter(|change| !change.present).map(|change| change.item).collect();
+        come.sort_unstable();
+        go.sort_unstable_by(|a, b| b.cmp(a));
+        for item in come {
+            if !self.filter.has(item) {
+                self.put_match(item, true)?;
+                self.filter.apply(FilterChange { item, present: true });
+            }
+        }
+        for item in go {
+            if self.filter.has(item) {
+                self.put_match(item, false)?;
+                self.filter.apply(FilterChange { item, present: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn put_match(&mut self, item: Match, present: bool) -> Result<(), XdpError> {
+        match item {
+            Match::Local(address) => put("locals", &mut self.locals, address_key(&address), present),
+            Match::VirtualAddress(address) => {
+                put("virtual_addrs", &mut self.virtual_addresses, address_key(&address), present)
+            }
+            Match::ServerAddress(address) => {
+                put("server_addrs", &mut self.server_addresses, address_key(&address), present)
+            }
+            Match::Service(protocol, endpoint) => {
+                put("services", &mut self.services, endpoint_key(&(protocol, endpoint)), present)
+            }
+            Match::Server(protocol, endpoint) => {
+                put("servers", &mut self.servers, endpoint_key(&(protocol, endpoint)), present)
+            }
+        }
+    }
+
     /// As [`Xdp::set_filter`]. A prefix that stays has its new ports before another one goes.
     fn set_marked(&mut self, wished: &BTreeMap<Prefix, PortSpans>) -> Result<(), XdpError> {
         let held = &mut self.filter.marked;
@@ -408,6 +451,21 @@ fn remove<T: Ord + Copy, K: aya::Pod>(
         };
     }
     Ok(())
+}
+
+/// Puts one key into a map or takes it out.
+fn put<K: aya::Pod>(
+    name: &'static str,
+    map: &mut HashMap<MapData, K, u8>,
+    key: K,
+    present: bool,
+) -> Result<(), XdpError> {
+    let result = if present { map.insert(key, 1, 0) } else { map.remove(&key) };
+    match result {
+        Ok(()) => Ok(()),
+        Err(MapError::KeyNotFound) if !present => Ok(()),
+        Err(error) => Err(of_map(name, &error)),
+    }
 }
 
 fn remove_marked(

@@ -31,6 +31,59 @@ pub struct Filter {
     pub locals: BTreeSet<Address>,
 }
 
+/// One match of a [`Filter`], those of marks aside. Ordered as they are to be put in place; local addresses come
+/// first: while an endpoint of a real server is held, so are the exceptions to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Match {
+    /// Of [`Filter::locals`].
+    Local(Address),
+    /// Of [`Filter::virtual_addresses`].
+    VirtualAddress(Address),
+    /// Of [`Filter::server_addresses`].
+    ServerAddress(Address),
+    /// Of [`Filter::services`].
+    Service(u8, Endpoint),
+    /// Of [`Filter::servers`].
+    Server(u8, Endpoint),
+}
+
+/// How a match of the filter shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FilterChange {
+    /// The match.
+    pub item: Match,
+    /// True when it shall be there.
+    pub present: bool,
+}
+
+impl Filter {
+    /// True when the match is there.
+    pub fn has(&self, item: Match) -> bool {
+        match item {
+            Match::Local(address) => self.locals.contains(&address),
+            Match::VirtualAddress(address) => self.virtual_addresses.contains(&address),
+            Match::ServerAddress(address) => self.server_addresses.contains(&address),
+            Match::Service(protocol, endpoint) => self.services.contains(&(protocol, endpoint)),
+            Match::Server(protocol, endpoint) => self.servers.contains(&(protocol, endpoint)),
+        }
+    }
+
+    /// Puts a match in or takes it out; true when it was otherwise.
+    pub fn apply(&mut self, change: FilterChange) -> bool {
+        fn put<T: Ord>(set: &mut BTreeSet<T>, item: T, present: bool) -> bool {
+            if present { set.insert(item) } else { set.remove(&item) }
+        }
+        let present = change.present;
+        match change.item {
+            Match::Local(address) => put(&mut self.locals, address, present),
+            Match::VirtualAddress(address) => put(&mut self.virtual_addresses, address, present),
+            Match::ServerAddress(address) => put(&mut self.server_addresses, address, present),
+            Match::Service(protocol, endpoint) => put(&mut self.services, (protocol, endpoint), present),
+            Match::Server(protocol, endpoint) => put(&mut self.servers, (protocol, endpoint), present),
+        }
+    }
+}
+
 /// Addresses that begin alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Prefix {

@@ -95,7 +95,7 @@ knobs! {
     /// Sync datagrams that may wait.
     SyncQlenMax = "sync_qlen_max", 4096, Range::Long;
     /// Seconds between refreshes of a connection.
-    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Int;
+    SyncRefreshPeriod = "sync_refresh_period", 0, Range::Seconds;
     /// Repetitions of a sync record.
     SyncRetries = "sync_retries", 0, Range::Between(0, 3);
     /// Socket buffer of the sync sockets, octets.
@@ -233,10 +233,10 @@ impl Sysctls {
         KNOBS.iter().map(|&(knob, name, ..)| (format!("{PREFIX}{name}"), self.text(knob)))
     }
 
-    /// The full names and values of knobs that are not at their default and that nothing reads yet.
-    pub fn without_effect(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let silent = KNOBS.iter().filter(|&&(knob, _, default, _)| !has_effect(knob) && self.get(knob) != default);
-        silent.map(|&(knob, name, ..)| (format!("{PREFIX}{name}"), self.text(knob)))
+    /// The full names of knobs that are not at their default and that change nothing, and why they do not.
+    pub fn without_effect(&self) -> impl Iterator<Item = (String, &'static str)> + '_ {
+        let set = KNOBS.iter().filter(|&&(knob, _, default, _)| self.get(knob) != default);
+        set.filter_map(|&(knob, name, ..)| Some((format!("{PREFIX}{name}"), without_effect(knob)?)))
     }
 
     fn text(&self, knob: Knob) -> String {
@@ -270,37 +270,15 @@ pub fn parse_file(text: &str) -> Result<Vec<(usize, String, String)>, usize> {
     Ok(settings)
 }
 
-/// Whether this version reads a knob.
-pub const fn has_effect(knob: Knob) -> bool {
-    matches!(
-        knob,
-        Knob::ExpireNodestConn
-            | Knob::ConnReuseMode
-            | Knob::SecureTcp
-            | Knob::SloppyTcp
-            | Knob::SloppySctp
-            | Knob::ScheduleIcmp
-            | Knob::NatIcmpSend
-            | Knob::ExpireQuiescentTemplate
-            | Knob::DropEntry
-            | Knob::DropPacket
-            | Knob::AmDropRate
-            | Knob::AmemThresh
-            | Knob::CacheBypass
-            | Knob::LblcExpiration
-            | Knob::LblcrExpiration
-            | Knob::PmtuDisc
-            | Knob::RunEstimation
-            | Knob::BackupOnly
-            | Knob::SyncPersistMode
-            | Knob::SyncPorts
-            | Knob::SyncQlenMax
-            | Knob::SyncRefreshPeriod
-            | Knob::SyncRetries
-            | Knob::SyncSockSize
-            | Knob::SyncThreshold
-            | Knob::SyncVersion
-    )
+/// Why a knob changes nothing here; `None` for those that act.
+pub const fn without_effect(knob: Knob) -> Option<&'static str> {
+    match knob {
+        Knob::Conntrack => Some("there is no connection tracking beside the connection table"),
+        Knob::DebugLevel => Some("log verbosity is set by the variable LVX_LOG"),
+        Knob::IgnoreTunneled => Some("what the host decapsulates never comes back to the director"),
+        Knob::SnatReroute => Some("answers are always routed anew"),
+        _ => None,
+    }
 }
 
 fn lookup(name: &str) -> Result<(Knob, Range), SysctlError> {
@@ -398,6 +376,8 @@ mod tests {
             ("lblc_expiration", "21474837"),
             ("lblcr_expiration", "-21474837"),
             ("lblcr_expiration", "-9223372036854775807"),
+            ("sync_refresh_period", "21474837"),
+            ("sync_refresh_period", "-2147483648"),
             ("am_droprate", "2147483648"),
             ("am_droprate", "x"),
             ("am_droprate", ""),

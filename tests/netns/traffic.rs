@@ -64,9 +64,13 @@ fn sha256(path: &Path) -> String {
     line.split_whitespace().next().expect("a sum").to_owned()
 }
 
-/// The URL of `path` at `address`, which stands in brackets when it is IPv6.
+/// The URL of `path` at `address`: IPv4, also with a port, or IPv6, which stands in brackets.
 pub fn url(address: &str, path: &str) -> String {
-    if address.contains(':') { format!("http://[{address}]{path}") } else { format!("http://{address}{path}") }
+    if address.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("http://[{address}]{path}")
+    } else {
+        format!("http://{address}{path}")
+    }
 }
 
 /// `ping` of the client: true when the answer came.

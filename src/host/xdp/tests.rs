@@ -205,6 +205,12 @@ fn rows() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("such an answer to a local address", false, tcp4(MARKED, 80, LOCAL, 999)),
         ("a fragment to a marked address", true, fragment4(tcp4(CLIENT, 999, MARKED, 91), 0x0010)),
         ("an error about what was sent from a marked address", true, icmp4(OTHER, MARKED, 3, &tcp4(MARKED, 80, CLIENT, 9))),
+        ("IPsec to a virtual address", true, other4(CLIENT, VIRTUAL, 50)),
+        ("IPsec of a real server", true, other4(SERVER, CLIENT, 51)),
+        ("IPsec of a real server to a local address", false, other4(SERVER, LOCAL, 50)),
+        ("IPsec of others", false, other4(OTHER, LOCAL, 50)),
+        ("AH within IPv6", true, extended6(tcp6(1, 999, 2, 80), &[51], 0)),
+        ("AH within IPv6 for another port", false, extended6(tcp6(1, 999, 2, 81), &[51], 0)),
         ("ARP", false, [&link_octets()[..], &[8, 6], &[0; 46]].concat()),
         ("a frame of our own way back", false, {
             let mut frame = tcp4(CLIENT, 999, VIRTUAL, 80);
@@ -298,6 +304,37 @@ fn a_filter_replaces_the_one_before_it() {
     xdp.set_filter(&Filter::default()).unwrap();
     assert_eq!(xdp.services.keys().count() + xdp.locals.keys().count(), 0);
     assert_eq!(xdp.marked.keys().count(), 0);
+}
+
+#[test]
+fn single_matches_come_and_go() {
+    let Some(mut xdp) = loaded() else { return };
+    xdp.set_filter(&filter()).unwrap();
+    let (old, new) = (Endpoint::new(address4(VIRTUAL), 80), Endpoint::new(address4(VIRTUAL), 81));
+    let change = |item, present| FilterChange { item, present };
+    let changes = [
+        change(Match::Service(TCP, old), false),
+        change(Match::Service(TCP, new), true),
+        change(Match::Local(address4(OTHER)), true),
+        change(Match::Server(TCP, Endpoint::new(address4(SERVER), 8080)), false),
+        // As it is, and never was.
+        change(Match::VirtualAddress(address4(VIRTUAL)), true),
+        change(Match::ServerAddress(address4(OTHER)), false),
+    ];
+    for _ in 0..2 {
+        xdp.change_filter(&changes).unwrap();
+        assert!(!is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, VIRTUAL, 80)));
+        assert!(is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, VIRTUAL, 81)));
+        assert!(!is_wanted(&mut xdp, "lvx", &tcp4(SERVER, 8080, CLIENT, 999)));
+        let mut expected = filter();
+        changes.iter().for_each(|change| {
+            expected.apply(*change);
+        });
+        assert_eq!(xdp.filter, expected);
+        assert_eq!(xdp.locals.keys().count(), expected.locals.len());
+    }
+    xdp.set_filter(&filter()).unwrap();
+    assert!(is_wanted(&mut xdp, "lvx", &tcp4(CLIENT, 999, VIRTUAL, 80)));
 }
 
 #[test]
