@@ -175,12 +175,16 @@ fn a_refresh_period_tells_again_and_retries_repeat() {
 fn a_cells_next_entry_knows_nothing_of_its_last() {
     let table = table();
     let policy = Policy { threshold: 0, period: 0, refresh_ticks: 1000 * TICKS_PER_SECOND, ..POLICY };
+    let mut cells = Vec::new();
     for port in 1..=2 {
         let life = Life::begin(&table, &new(Protocol::Udp, port));
         assert_eq!(life.told(Event::Udp, &policy, 3), [1]);
-        assert!(find(&table, life.key, life.now).expire_now());
+        let found = find(&table, life.key, life.now);
+        cells.push(found.entry().id());
+        assert!(found.expire_now());
+        table.sweep_all(life.now);
     }
-    assert_eq!(table.used(), (0, 0));
+    assert_eq!((table.used(), cells[0]), ((0, 0), cells[1]));
 }
 
 /// A template with engine data, a connection under it.
