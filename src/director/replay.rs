@@ -8,7 +8,7 @@ use crate::command::program::{self, Executor, Output};
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
 use crate::control::{proc_files, status};
-use crate::director::Director;
+use crate::director::{Director, SyncSent};
 use crate::forward::Verdict;
 use crate::port::memory::{MemoryPort, MemoryPortSize};
 use crate::route::Database;
@@ -169,6 +169,16 @@ impl Replay {
             .receive(id, frame)
             .ok_or_else(|| ReplayError::Other(format!("a frame of {} octets is too large", frame.len())))?;
         Ok((verdict, self.take_sent()))
+    }
+
+    /// Gives a backup daemon a datagram.
+    pub fn receive_sync(&mut self, datagram: &[u8]) {
+        self.director.receive_sync(datagram);
+    }
+
+    /// The datagrams that a sync master sent since the last call.
+    pub fn take_sync_sent(&mut self) -> Vec<SyncSent> {
+        self.director.take_sync_sent()
     }
 
     /// Lets time pass; returns what left meanwhile.

@@ -11,6 +11,8 @@ use crate::port::memory::MemoryPortSize;
 use crate::route::{Database, net_file};
 use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 
+mod sync;
+
 const NET: &str = "\
 link add eth0 address 02:00:00:00:00:fe mtu 1500
 link add eth1 address 02:00:00:00:01:fe mtu 1500

@@ -91,6 +91,9 @@ impl Forwarder {
         now: Instant,
         target: &mut Target,
     ) -> Decision {
+        if self.roles().is_passive {
+            return Decision::Verdict(Verdict::Pass);
+        }
         if packet.source.port == 0 {
             // Such a packet finds no connection, not even its own (`ip_vs_conn_in_get`).
             return self.open(received, packet, hash, now, target);
@@ -169,8 +172,11 @@ impl Forwarder {
     #[inline(always)]
     fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
         found.follow(Direction::Inbound, packet.event, self.secure_tcp());
+        if self.roles().is_master {
+            self.synchronise(&found);
+        }
         let method = found.entry().flags().method();
-        if method == Method::Masquerading {
+        if method == Method::Masquerading || target.destination == DestinationId::NONE {
             target.new = found.entry().destination_endpoint();
         }
         drop(found);

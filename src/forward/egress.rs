@@ -79,6 +79,9 @@ impl Forwarder {
                 port.transmit(frame, next.interface);
                 Verdict::Transmit(next.interface)
             }
+            _ if target.destination == DestinationId::NONE && method == Method::DirectRouting => {
+                self.forward_unbound(port, frame, packet, target.new.address)
+            }
             _ => self.forward_with_care(port, frame, packet, target.destination, method),
         }
     }
@@ -146,7 +149,11 @@ impl Forwarder {
         target: &Target,
     ) -> Verdict {
         let server = target.new;
-        let next = match self.path(target.destination) {
+        let path = match target.destination {
+            DestinationId::NONE => self.unbound_path(server.address),
+            id => self.path(id),
+        };
+        let next = match path {
             Path::Next(next) if packet.ttl > 1 => next,
             path => return self.stay(port, frame, packet, Some(server), path),
         };
@@ -208,7 +215,13 @@ impl Forwarder {
     }
 
     #[cold]
-    fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
+    pub(super) fn route_directly<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        next: &NextHop,
+    ) -> Verdict {
         if packet.is_too_big(next.mtu) {
             return self.too_big(port, frame, packet, next.mtu);
         }
@@ -320,7 +333,7 @@ impl Forwarder {
         path
     }
 
-    fn find_path(&self, address: Address, id: DestinationId) -> Path {
+    pub(super) fn find_path(&self, address: Address, id: DestinationId) -> Path {
         match self.routes().lookup(address, id.0.wrapping_mul(0x9e37_79b9)) {
             Route::Local => Path::Local,
             Route::Unicast(hop) => match self.resolve(hop, address) {

@@ -30,8 +30,10 @@ mod related;
 mod schedule;
 pub mod shared;
 mod sip;
+pub mod sync;
 mod tunnel;
 mod tunnel_error;
+mod unbound;
 pub mod verdict;
 
 #[cfg(test)]
@@ -40,4 +42,5 @@ mod tests;
 pub use counters::{DestinationCounters, WorkerCounters};
 pub use pipeline::Forwarder;
 pub use shared::{NeighbourRequest, Shared};
+pub use sync::SyncRoles;
 pub use verdict::{DropReason, Verdict};

@@ -7,7 +7,7 @@ use crate::conn::{EntryId, Flags, Key, New};
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::parse::{ENDS, Packet};
 use crate::forward::pipeline::Forwarder;
-use crate::forward::schedule::{Opener, Received, payload};
+use crate::forward::schedule::{Opener, Received, TemplateKey, payload};
 use crate::forward::verdict::Verdict;
 use crate::port::Port;
 use crate::service::real_servers::RealServer;
@@ -74,7 +74,8 @@ impl Forwarder {
                 };
                 let data = self.engine_data(service, &opener).ok()?;
                 let chosen = (server.id, packet.source);
-                self.template(&key, data, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
+                let wanted = TemplateKey { key, data, mark: 0 };
+                self.template(&wanted, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
             }
         };
         Some(self.connection(service, &opener, server.id, packet.source.port, controller))

@@ -17,6 +17,7 @@ use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
+use crate::forward::sync::{SyncQueue, SyncRoles};
 use crate::forward::tunnel::Outer;
 use crate::forward::tunnel_error::TunnelError;
 use crate::forward::verdict::{DropReason, Verdict};
@@ -35,6 +36,8 @@ pub struct Forwarder {
     services: Adopted<Services>,
     real_servers: Adopted<RealServers>,
     marks: Adopted<Marks>,
+    /// As of the batch.
+    roles: SyncRoles,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
@@ -119,6 +122,7 @@ impl Forwarder {
             services,
             real_servers,
             marks,
+            roles: SyncRoles::default(),
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
@@ -139,13 +143,14 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is five loads.
+    /// Takes over what control has published since the last batch. The cost without news is six loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
         self.real_servers.refresh(&self.shared.real_servers);
         self.marks.refresh(&self.shared.marks);
+        self.roles = self.shared.sync_roles.load();
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
         }
@@ -437,6 +442,16 @@ impl Forwarder {
     #[inline]
     pub(super) fn real_servers(&self) -> &RealServers {
         self.real_servers.value()
+    }
+
+    /// Which sync daemons run, as of the batch.
+    #[inline(always)]
+    pub(super) const fn roles(&self) -> SyncRoles {
+        self.roles
+    }
+
+    pub(super) fn sync_queue(&self) -> &SyncQueue {
+        &self.slot.sync_queue
     }
 
     #[inline]

@@ -173,6 +173,9 @@ impl Forwarder {
         now: Instant,
         target: &mut Target,
     ) -> Decision {
+        if self.roles().is_passive {
+            return Decision::Verdict(Verdict::Pass);
+        }
         let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
         let hash = self.shared.connections.hash(key.protocol, key.client);
         // The timer goes on: an error is no sign of life.

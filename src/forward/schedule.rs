@@ -56,6 +56,15 @@ pub(super) enum NoTemplate {
     Full,
 }
 
+/// What a client's template is known by.
+pub(super) struct TemplateKey<'a> {
+    pub key: Key,
+    /// Data of a persistence engine; empty for none.
+    pub data: &'a [u8],
+    /// Firewall mark of the packet that may make it.
+    pub mark: u32,
+}
+
 /// A template at work: held by the connection that is about to be made.
 pub(super) struct Template {
     pub id: EntryId,
@@ -95,7 +104,9 @@ impl Forwarder {
             is_error: false,
         };
         match self.schedule(service, &opener, now) {
-            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => self.serve_once(&connection, packet, target),
+            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => {
+                self.serve_once(&connection, packet, now, target)
+            }
             Ok(connection) => self.insert(&connection, packet, hash, now, target),
             Err(decision) => decision,
         }
@@ -158,7 +169,8 @@ impl Forwarder {
             other: Endpoint::new(address, if keeps_port { port } else { 0 }),
         };
         let data = self.engine_data(service, opener)?;
-        let template = self.template(&key, data, persistence, now, None, |forwarder| {
+        let wanted = TemplateKey { key, data, mark: opener.mark };
+        let template = self.template(&wanted, persistence, now, None, |forwarder| {
             let picked = forwarder.pick(service, opener, now)?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
             Some((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
@@ -177,8 +189,7 @@ impl Forwarder {
     /// gives; in either case counted as the controller of the connection to come, its timer started anew.
     pub(super) fn template(
         &self,
-        key: &Key,
-        data: &[u8],
+        &TemplateKey { key, data, mark }: &TemplateKey<'_>,
         persistence: &Persistence,
         now: Instant,
         wanted: Option<DestinationId>,
@@ -189,7 +200,7 @@ impl Forwarder {
             [] => connections.hash(key.protocol, key.client),
             data => connections.hash_of_data(data),
         };
-        if let Some(found) = connections.find_template(hash, key, data, now) {
+        if let Some(found) = connections.find_template(hash, &key, data, now) {
             let is_wanted = wanted.is_none_or(|wanted| found.entry().destination() == wanted);
             if is_wanted && self.is_valid_template(&found) {
                 return Ok(take_control(&found));
@@ -199,11 +210,11 @@ impl Forwarder {
         let (destination_id, destination) = choose(self).ok_or(NoTemplate::NoServer)?;
         let method = self.shared.destinations.get(destination_id).method();
         let template = New {
-            key: *key,
+            key,
             destination,
             destination_id,
             flags: Flags::new(method).with(Flags::TEMPLATE),
-            mark: 0,
+            mark,
             controller: EntryId::NONE,
             timeout_s: persistence.timeout_s,
         };
@@ -258,7 +269,7 @@ impl Forwarder {
     }
 
     /// Serves a packet of one-packet scheduling: a connection that is in no table and over with the packet.
-    fn serve_once(&self, connection: &New, packet: &Packet, target: &mut Target) -> Decision {
+    fn serve_once(&self, connection: &New, packet: &Packet, now: Instant, target: &mut Target) -> Decision {
         target.destination = connection.destination_id;
         target.new = connection.destination;
         let method = connection.flags.method();
@@ -272,7 +283,7 @@ impl Forwarder {
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
-        self.shared.connections.end_one_packet(connection.controller);
+        self.end_one_packet(connection.controller, now);
         match method {
             Method::Masquerading => Decision::Masquerade,
             method => Decision::Forward(method),

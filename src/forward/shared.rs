@@ -10,6 +10,7 @@ use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
 use crate::forward::path_mtu::PathMtus;
+use crate::forward::sync::{SharedRoles, SyncQueue};
 use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::real_servers::RealServers;
@@ -33,6 +34,8 @@ pub struct NeighbourRequest {
 pub struct WorkerSlot {
     /// Its counters.
     pub counters: WorkerCounters,
+    /// Its records for the sync daemon.
+    pub sync_queue: SyncQueue,
     adopted: AtomicU64,
 }
 
@@ -59,6 +62,8 @@ pub struct Shared {
     pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
     pub defence: Defence,
+    /// Which sync daemons run.
+    pub sync_roles: SharedRoles,
     /// What the schedulers' chance comes from.
     pub scheduler_seed: u64,
     /// Link addresses that workers want.
@@ -74,7 +79,13 @@ impl Shared {
     /// Empty tables for `workers` workers.
     pub fn new(workers: usize, table: TableConfig, routes: Routes, rng: &mut Rng) -> Self {
         let destinations = Arc::new(Destinations::default());
-        let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
+        let slot = || {
+            Arc::new(WorkerSlot {
+                counters: WorkerCounters::default(),
+                sync_queue: SyncQueue::default(),
+                adopted: AtomicU64::new(ASLEEP),
+            })
+        };
         Self {
             services: Published::new(Services::default()),
             real_servers: Published::new(RealServers::default()),
@@ -85,6 +96,7 @@ impl Shared {
             path_mtus: PathMtus::default(),
             sysctls: Arc::default(),
             defence: Defence::default(),
+            sync_roles: SharedRoles::default(),
             scheduler_seed: rng.next_u64(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),

@@ -7,7 +7,7 @@
 //! setter panics, as long as the length fields themselves are not changed to something longer; before it (on a view
 //! made by `new_unchecked`) each of them may.
 //!
-//! **Invariant**: nothing here allocates (but for [`pcapng`]), logs or decides.
+//! **Invariant**: nothing here allocates (but for [`pcapng`] and the datagrams that [`sync`] writes), logs or decides.
 
 pub mod checksum;
 pub mod ethernet;
@@ -19,6 +19,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod pcapng;
 pub mod sctp;
+pub mod sync;
 pub mod tcp;
 pub mod udp;
 
