@@ -4,7 +4,7 @@
 //! - *copy*: a loop that makes and releases the same frames (what the generator costs),
 //! - *touch*: that loop with one prefetched random touch of a table of one line a flow.
 //!
-//! Options after `--`: `--flows N,…`, `--method dr|nat|ipip|dr6|new,…`, `--packets N` (a run), `--runs N`,
+//! Options after `--`: `--flows N,…`, `--method dr|nat|ipip|gre|gue|dr6|new,…`, `--packets N` (a run), `--runs N`,
 //! `--instructions` (counts them with valgrind's callgrind instead of time).
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -21,7 +21,9 @@ use lvx::port::{BATCH_FRAMES, HEADROOM_OCTETS, Port};
 use lvx::route::{Database, net_file};
 use lvx::sched;
 use lvx::service::scheduler::Scheduling;
-use lvx::service::{DestinationId, Method, Protocol, SchedulerFlags, Service, ServiceId, ServiceKey, Services, Tunnel};
+use lvx::service::{
+    DestinationId, Method, Protocol, SchedulerFlags, Service, ServiceId, ServiceKey, Services, Tunnel, TunnelChecksum,
+};
 use lvx::wire::checksum;
 
 /// Counts allocations, so that the benchmark can say that the pipeline makes none.
@@ -76,6 +78,8 @@ enum Case {
     Dr,
     Nat,
     Ipip,
+    Gre,
+    Gue,
     Dr6,
     /// SYNs of clients never seen before.
     Open,
@@ -87,6 +91,8 @@ impl Case {
             "dr" => Case::Dr,
             "nat" => Case::Nat,
             "ipip" => Case::Ipip,
+            "gre" => Case::Gre,
+            "gue" => Case::Gue,
             "dr6" => Case::Dr6,
             "new" => Case::Open,
             _ => return None,
@@ -98,6 +104,8 @@ impl Case {
             Case::Dr => "dr",
             Case::Nat => "nat",
             Case::Ipip => "ipip",
+            Case::Gre => "gre",
+            Case::Gue => "gue",
             Case::Dr6 => "dr6",
             Case::Open => "new",
         }
@@ -106,8 +114,16 @@ impl Case {
     fn method(self) -> Method {
         match self {
             Case::Nat => Method::Masquerading,
-            Case::Ipip => Method::Tunnelling,
+            Case::Ipip | Case::Gre | Case::Gue => Method::Tunnelling,
             Case::Dr | Case::Dr6 | Case::Open => Method::DirectRouting,
+        }
+    }
+
+    fn tunnel(self) -> Tunnel {
+        match self {
+            Case::Gre => Tunnel::Gre { checksum: false },
+            Case::Gue => Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None },
+            _ => Tunnel::Ipip,
         }
     }
 
@@ -309,7 +325,7 @@ impl Bench {
             let id = DestinationId(u32::from(number) + 1);
             let destination = shared.destinations.make(id);
             destination.assign(ServiceId(1), case.server(number));
-            destination.configure(case.method(), Tunnel::Ipip, 1, 0, 0);
+            destination.configure(case.method(), case.tunnel(), 1, 0, 0);
             destination.set_available(ServiceId(1), true);
             scheduling.add(&shared.destinations, id);
         }
@@ -424,7 +440,7 @@ struct Options {
 fn options() -> Options {
     let mut options = Options {
         flows: vec![1, 1024, 131_072, 1_048_576],
-        cases: vec![Case::Dr, Case::Nat, Case::Ipip, Case::Dr6, Case::Open],
+        cases: vec![Case::Dr, Case::Nat, Case::Ipip, Case::Gre, Case::Gue, Case::Dr6, Case::Open],
         packets: 2_000_000,
         runs: 5,
         instructions: false,
@@ -453,7 +469,7 @@ fn options() -> Options {
 }
 
 fn usage() -> ! {
-    eprintln!("options: --flows N,…  --method dr|nat|ipip|dr6|new,…  --packets N  --runs N  --instructions");
+    eprintln!("options: --flows N,…  --method dr|nat|ipip|gre|gue|dr6|new,…  --packets N  --runs N  --instructions");
     std::process::exit(2)
 }
 

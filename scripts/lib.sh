@@ -76,7 +76,7 @@ LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/p
 # shellcheck disable=SC2034
 TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux unshare=util-linux
     iptables=iptables ping=iputils-ping
-    shellcheck=shellcheck prometheus-node-exporter=prometheus-node-exporter ldirectord=ldirectord
+    shellcheck=shellcheck tshark=tshark prometheus-node-exporter=prometheus-node-exporter ldirectord=ldirectord
     libnet-inet6glue-perl)
 
 # The person behind sudo: Rust is most often theirs, and so should be what it builds.

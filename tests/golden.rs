@@ -93,3 +93,8 @@ fn packets() {
 fn states() {
     hold("states");
 }
+
+#[test]
+fn sync() {
+    hold("sync");
+}

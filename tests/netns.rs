@@ -35,3 +35,5 @@ mod protocols;
 mod rules;
 #[path = "netns/scale.rs"]
 mod scale;
+#[path = "netns/sync.rs"]
+mod sync;

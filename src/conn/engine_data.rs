@@ -15,6 +15,9 @@ pub const ENGINE_RECORDS_MAX: usize = 1 << 16;
 /// One octet of length, then the data.
 const WORDS: usize = (1 + ENGINE_DATA_OCTETS_MAX).div_ceil(4);
 
+/// A record as octets: the length, then the data.
+pub type EngineOctets = [u8; 1 + ENGINE_DATA_OCTETS_MAX];
+
 /// The records. Memory that no record has used yet costs nothing.
 pub(super) struct EngineRecords {
     cells: Slab<Line<WORDS>>,
@@ -75,9 +78,22 @@ impl EngineRecords {
 
     /// The data of a record.
     pub(super) fn load(&self, number: u32) -> Vec<u8> {
-        let octets: Vec<u8> = self.words(number).iter().flat_map(|word| word.load(Relaxed).to_be_bytes()).collect();
-        octets[1..=usize::from(octets[0])].to_vec()
+        data_of(&self.octets(number)).to_vec()
     }
+
+    /// A record by value.
+    pub(super) fn octets(&self, number: u32) -> EngineOctets {
+        let mut octets = [0; 1 + ENGINE_DATA_OCTETS_MAX];
+        for (four, word) in octets.chunks_exact_mut(4).zip(self.words(number)) {
+            four.copy_from_slice(&word.load(Relaxed).to_be_bytes());
+        }
+        octets
+    }
+}
+
+/// The data in a record.
+pub fn data_of(octets: &EngineOctets) -> &[u8] {
+    &octets[1..=usize::from(octets[0])]
 }
 
 /// Word `index` of the record of `data`.

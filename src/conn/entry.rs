@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word  0  client port << 16 | virtual port
-//!       1  destination port << 16 | free
+//!       1  destination port << 16 | free 11 | moment of synchronisation is known 1 | last synchronised state 4
 //!       2  flags (the kernel's bits; the low 16 travel in sync messages)
 //!       3  deadline, ticks of 10 ms since the director's start, wrapping
 //!       4  timeout, seconds, 22 bits | state 4 | protocol 3 | free 3
@@ -75,7 +75,9 @@ impl EntryId {
 pub struct Flags(pub u32);
 
 impl Flags {
-    const METHOD: u32 = 0x7;
+    pub(super) const METHOD: u32 = 0x7;
+    /// What travels in sync messages: the kernel's low 16 bits, less HASHED and the two of moved sequence numbers.
+    pub const TRAVELLING: Flags = Flags(0xf9bf);
     /// Created by the sync daemon.
     pub const SYNC: Flags = Flags(0x20);
     /// No reply seen yet.
@@ -88,6 +90,8 @@ impl Flags {
     pub const TEMPLATE: Flags = Flags(0x1000);
     /// One-packet scheduling.
     pub const ONE_PACKET: Flags = Flags(0x2000);
+    /// Is tracked by netfilter; lvx only says so to backups.
+    pub const TRACKED: Flags = Flags(0x1_0000);
     /// Has no destination of this director (its address alone is known).
     pub const NO_DESTINATION: Flags = Flags(1 << 24);
 
@@ -138,6 +142,9 @@ const MARK: usize = 9;
 const NEXT: usize = 10;
 const EXTRA: usize = 11;
 const ADDRESSES: usize = 12;
+
+const SYNCED_STATE_MASK: u32 = 0xf;
+const SYNC_END_BIT: u32 = 1 << 4;
 
 const TIMEOUT_BITS: u32 = 22;
 const TIMEOUT_MASK: u32 = (1 << TIMEOUT_BITS) - 1;
@@ -326,6 +333,29 @@ impl<'a> Entry<'a> {
         self.set(DESTINATION_PORT, u32::from(endpoint.port) << 16);
     }
 
+    /// The state in which backups were told of the entry last.
+    #[inline]
+    pub(super) fn synced_state(self) -> State {
+        State((self.word(DESTINATION_PORT) & SYNCED_STATE_MASK) as u8)
+    }
+
+    /// Notes in which state backups are told of the entry. Of a template without its bucket, therefore bit by bit.
+    pub(super) fn set_synced_state(self, state: State) {
+        if self.synced_state() != state {
+            self.head[DESTINATION_PORT].fetch_and(!SYNCED_STATE_MASK, Relaxed);
+            self.head[DESTINATION_PORT].fetch_or(u32::from(state.0) & SYNCED_STATE_MASK, Relaxed);
+        }
+    }
+
+    /// True when the moment until which backups have the entry was written since the entry was made.
+    pub(super) fn has_sync_end(self) -> bool {
+        self.word(DESTINATION_PORT) & SYNC_END_BIT != 0
+    }
+
+    pub(super) fn mark_sync_end(self) {
+        self.head[DESTINATION_PORT].fetch_or(SYNC_END_BIT, Relaxed);
+    }
+
     /// Flags, the forwarding method among them.
     #[inline]
     pub fn flags(self) -> Flags {
@@ -462,10 +492,10 @@ impl<'a> Entry<'a> {
         self.set(IN_PACKETS, count);
     }
 
-    /// One more packet, counted without the entry's bucket: of a connection that a template controls and that is in
-    /// no table.
-    pub(super) fn count_packet(self) {
-        self.head[IN_PACKETS].fetch_add(1, Relaxed);
+    /// One more packet of a connection that a template controls, counted without the template's bucket. Returns the
+    /// count with it.
+    pub(super) fn count_packet(self) -> u32 {
+        self.head[IN_PACKETS].fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Firewall mark of the packet that made the entry.

@@ -4,7 +4,7 @@
 //! half (IPv6), found through a bucket of one cache line that holds a lock, tags and a coarse lower bound of each
 //! entry's deadline.
 //!
-//! Source of the behaviour: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_proto_sctp.c`,
+//! Source of the behaviour: `net/netfilter/ipvs/ip_vs_conn.c`, `ip_vs_sync.c`, `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_proto_sctp.c`,
 //! Linux 6.1.
 //!
 //! **Invariants**
@@ -19,6 +19,7 @@ pub mod pool;
 pub mod sctp;
 pub mod state;
 pub mod sweep;
+pub mod sync;
 pub mod table;
 pub mod tcp;
 

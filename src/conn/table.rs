@@ -11,7 +11,9 @@
 //! entry about once in its lifetime instead of once a pass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam::queue::ArrayQueue;
 
 use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
@@ -40,6 +42,9 @@ const CONTROLLING_TIMEOUT_S: u32 = 60;
 /// Entries of a bucket beyond its slots; one more is refused as if the table were full. With keyed hashes and half
 /// the slots in use, chance does not come near it.
 pub const OVERFLOW_MAX: usize = 64;
+
+/// Entries whose end was put off that may wait for the master to tell backups of them; more are not told of.
+pub const POSTPONED_MAX: usize = 1 << 10;
 
 /// Connections for which a bucket is meant; the average bucket is a little over half full.
 const CONNECTIONS_PER_BUCKET: u32 = 4;
@@ -113,6 +118,11 @@ pub struct Table {
     v4: Pool<Line<WORDS_V4>>,
     v6: Pool<[AtomicU32; WORDS_V6]>,
     engine_records: EngineRecords,
+    /// Until when backups have each entry, by number, IPv4 and IPv6.
+    sync_ends: [Slab<AtomicU32>; 2],
+    /// A master wants to know whose end was put off.
+    notes_postponed: AtomicBool,
+    postponed: ArrayQueue<EntryId>,
     destinations: Arc<Destinations>,
     timeouts: Timeouts,
     counters: TableCounters,
@@ -131,6 +141,9 @@ impl Table {
             v4: Pool::new(Family::V4, config.connections_max),
             v6: Pool::new(Family::V6, config.connections_max),
             engine_records: EngineRecords::new(),
+            sync_ends: [(); 2].map(|()| Slab::new(config.connections_max as usize + 1)),
+            notes_postponed: AtomicBool::new(false),
+            postponed: ArrayQueue::new(POSTPONED_MAX),
             destinations,
             timeouts: Timeouts::default(),
             counters: TableCounters::default(),
@@ -170,7 +183,8 @@ impl Table {
 
     /// Octets of address space that the table reserves; touched pages only cost memory.
     pub fn size_octets(&self) -> usize {
-        self.buckets.size_octets() + self.v4.size_octets() + self.v6.size_octets()
+        let sync_ends: usize = self.sync_ends.iter().map(Slab::size_octets).sum();
+        self.buckets.size_octets() + self.v4.size_octets() + self.v6.size_octets() + sync_ends
     }
 
     /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
@@ -289,6 +303,46 @@ impl Table {
             word[..chunk.len()].copy_from_slice(chunk);
             fold(hash ^ u64::from_le_bytes(word) ^ k0, k2)
         })
+    }
+
+    pub(super) const fn engine_records(&self) -> &EngineRecords {
+        &self.engine_records
+    }
+
+    /// Until when backups have an entry; `None` when they were never told under `sync_refresh_period`.
+    pub(super) fn sync_end(&self, entry: Entry<'_>) -> Option<u32> {
+        entry.has_sync_end().then(|| self.sync_end_cell(entry).load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_sync_end(&self, entry: Entry<'_>, end: u32) {
+        self.sync_end_cell(entry).store(end, Ordering::Relaxed);
+        entry.mark_sync_end();
+    }
+
+    fn sync_end_cell(&self, entry: Entry<'_>) -> &AtomicU32 {
+        let id = entry.id();
+        &self.sync_ends[usize::from(id.family() == Family::V6)][id.index() as usize]
+    }
+
+    /// From now on entries that should have ended, but control others and therefore go on, are noted for
+    /// [`Table::synchronise_postponed`], or no longer.
+    pub fn note_postponed(&self, is_wanted: bool) {
+        self.notes_postponed.store(is_wanted, Ordering::Relaxed);
+        while !is_wanted && self.postponed.pop().is_some() {}
+    }
+
+    pub(super) const fn postponed(&self) -> &ArrayQueue<EntryId> {
+        &self.postponed
+    }
+
+    /// Calls `visit` with the entry of this number, its bucket held, if it is in the table.
+    pub(super) fn with_entry(&self, id: EntryId, visit: impl FnOnce(Entry<'_>)) {
+        let entry = self.entry(id);
+        let held = Held::lock(self.bucket_of(self.hash_of_entry(entry)));
+        // Its words were read without its bucket: whatever it is now, it must be here.
+        if self.entries(held.line).any(|other| other.id() == id) {
+            visit(entry);
+        }
     }
 
     /// Settles a packet of one-packet scheduling at the template that controlled it.
@@ -474,6 +528,10 @@ impl Table {
             return true;
         }
         entry.set_state(entry.state(), CONTROLLING_TIMEOUT_S);
+        if self.notes_postponed.load(Ordering::Relaxed) {
+            // When the queue is full, this end's news are lost; the next packet of what it controls tells them.
+            let _ = self.postponed.push(place.id);
+        }
         let step = CONTROLLING_TIMEOUT_S * TICKS_PER_SECOND;
         let behind = now_ticks.wrapping_sub(entry.deadline());
         entry.set_deadline(entry.deadline().wrapping_add((behind / step + 1) * step));
@@ -661,6 +719,14 @@ pub struct Found<'t> {
 }
 
 impl<'t> Found<'t> {
+    pub(super) const fn table(&self) -> &'t Table {
+        self.table
+    }
+
+    pub(super) const fn now_ticks(&self) -> u32 {
+        self.now_ticks
+    }
+
     /// The entry.
     #[inline]
     pub fn entry(&self) -> Entry<'t> {

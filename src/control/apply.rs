@@ -30,12 +30,12 @@ impl Control {
                 self.shared.connections.timeouts().set(tcp_s, tcp_fin_s, udp_s);
                 Ok(Response::Done)
             }
-            Request::StartDaemon(_) => Err(not_supported("connection synchronisation")),
-            Request::StopDaemon(_) => Err(Refusal::NoService),
+            Request::StartDaemon(rule) => self.start_daemon(rule),
+            Request::StopDaemon(role) => self.stop_daemon(now, role),
             Request::Services(only) => self.list_services(only.as_ref()),
             Request::Connections => self.list_connections(now),
             Request::Timeouts => self.list_timeouts(),
-            Request::Daemons => Ok(Response::Daemons(Vec::new())),
+            Request::Daemons => self.list_daemons(),
         }
     }
 
@@ -130,6 +130,7 @@ impl Control {
 
     fn add_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
+        self.check_synchronised(key, &rule)?;
         check_server(key, &rule)?;
         if self.server(index, rule.endpoint).is_some() {
             return Err(Refusal::Exists);
@@ -177,6 +178,7 @@ impl Control {
 
     fn edit_server(&mut self, key: &ServiceKey, rule: ServerRule) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
+        self.check_synchronised(key, &rule)?;
         check_server(key, &rule)?;
         let position = self.server(index, rule.endpoint).ok_or(Refusal::NotFound)?;
         let service = &mut self.services[index];
@@ -258,6 +260,12 @@ impl Control {
         Some(DestinationId(self.next_destination - 1))
     }
 
+    /// Sync messages have no room for a server of another family than its service.
+    fn check_synchronised(&self, key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
+        let is_mixed = rule.endpoint.address.family() != key.family();
+        if is_mixed && self.synchronises() { Err(Refusal::Invalid) } else { Ok(()) }
+    }
+
     /// A real server's address must be unicast or the director's own (`ip_vs_new_dest`).
     fn check_address(&self, server: Endpoint) -> Result<(), Refusal> {
         let address = server.address;
@@ -279,16 +287,15 @@ impl Control {
 
 /// What the kernel checks of a server before it looks for it.
 fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {
-    match rule.tunnel {
-        Tunnel::Gue { .. } => return Err(not_supported("tunnel type gue")),
-        Tunnel::Gre { .. } => return Err(not_supported("tunnel type gre")),
-        Tunnel::Ipip => {}
-    }
     if rule.endpoint.address.family() != key.family() && rule.method != Method::Tunnelling {
         return Err(Refusal::Invalid);
     }
     if rule.weight < 0 || rule.lower > rule.upper {
         return Err(Refusal::Range);
+    }
+    // ipvsadm asks for a port; other clients of the control socket may not.
+    if matches!(rule.tunnel, Tunnel::Gue { port: 0, .. }) {
+        return Err(Refusal::Invalid);
     }
     Ok(())
 }
@@ -302,8 +309,4 @@ fn check_persistence(rule: &ServiceRule) -> Result<(), Refusal> {
         return Err(Refusal::Invalid);
     }
     Ok(())
-}
-
-fn not_supported(what: &str) -> Refusal {
-    Refusal::NotSupported(format!("{what} is not supported yet"))
 }

@@ -16,6 +16,7 @@ mod neighbours;
 mod periodic;
 pub mod proc_files;
 pub mod status;
+pub mod sync;
 mod trash;
 
 #[cfg(test)]
@@ -26,12 +27,13 @@ use std::sync::Arc;
 
 use crate::base::hasher::BuildWordHasher;
 use crate::base::{Duration, Instant, Lock, Rng};
-use crate::command::request::{ServerRule, ServiceRule};
+use crate::command::request::{DaemonRole, ServerRule, ServiceRule};
 use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
 use crate::control::filter::FilterBook;
 use crate::control::marks::MarkRules;
+use crate::control::sync::{SyncDaemon, SyncState};
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
 use crate::service::filter::{Filter, FilterChange};
@@ -60,6 +62,17 @@ pub enum Action {
     ResolveNeighbour(NeighbourRequest),
     /// Have the kernel find the link address of a neighbour and keep it resolved.
     KeepNeighbour(NeighbourRequest),
+    /// Open a sync daemon's sockets.
+    StartSync(SyncDaemon),
+    /// Close them, once what was to be sent is sent.
+    StopSync(DaemonRole),
+    /// Send a datagram to the group of the master, by the port of this number from the first on.
+    SendSync {
+        /// From 0 on.
+        port: u16,
+        /// UDP payload.
+        datagram: Vec<u8>,
+    },
     /// Write a line to the log.
     Log(String),
 }
@@ -131,6 +144,7 @@ pub struct Control {
     stale: Stale,
     trash: Trash,
     mark_rules: MarkRules,
+    sync: SyncState,
     total: Tally,
     next_service: u32,
     /// Numbers of destinations whose cells are free again.
@@ -163,6 +177,7 @@ impl Control {
             stale: Stale::default(),
             trash: Trash::default(),
             mark_rules: MarkRules::default(),
+            sync: SyncState::default(),
             total: Tally::default(),
             next_service: 1,
             free_destinations: Vec::new(),
@@ -237,11 +252,13 @@ impl Control {
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let regular = self.next_estimate.min(self.next_trash).min(self.next_defence);
-        [self.next_tick, self.defence.next_deadline()].into_iter().flatten().chain([regular]).min()
+        let others = [self.next_tick, self.defence.next_deadline(), self.sync.next_deadline()];
+        others.into_iter().flatten().chain([regular]).min()
     }
 
     /// Does what is due by `now`: estimates, the trash, the defence, the schedulers' periodic work.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.collect_sync(now);
         while self.next_estimate <= now {
             self.estimate();
             self.next_estimate = self.next_estimate + ESTIMATE_PERIOD;
@@ -271,6 +288,7 @@ impl Control {
     pub fn sysctls_changed(&mut self) {
         self.update_defence();
         self.update_real_servers();
+        self.update_sync_roles();
     }
 
     /// Publishes which real servers masquerade, while something asks for them.

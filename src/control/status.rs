@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::Instant;
 use crate::command::program::Output;
+use crate::control::sync::SyncCounters;
 use crate::control::{Control, proc_files};
 use crate::forward::{DropReason, Shared};
 use crate::service::sysctl;
@@ -36,6 +37,8 @@ pub struct Status {
     pub removed: u64,
     /// Connections refused because the table was full.
     pub table_full: u64,
+    /// What the sync daemons did.
+    pub sync: SyncCounters,
     /// One row a worker.
     pub workers: Vec<WorkerStatus>,
 }
@@ -59,6 +62,8 @@ pub struct WorkerStatus {
     pub swept: u64,
     /// Requests to control that were lost because their queue was full.
     pub requests_lost: u64,
+    /// Records for the sync master that were lost because their queue was full.
+    pub sync_records_lost: u64,
 }
 
 impl Status {
@@ -78,6 +83,7 @@ impl Status {
             inserted: counters.inserted.load(Relaxed),
             removed: counters.removed.load(Relaxed),
             table_full: counters.full.load(Relaxed),
+            sync: control.sync_counters(),
             workers: shared.workers.iter().enumerate().map(|(number, slot)| WorkerStatus::of(number, slot)).collect(),
         }
     }
@@ -96,6 +102,7 @@ impl WorkerStatus {
             batches: counters.batches.get(),
             swept: counters.swept.get(),
             requests_lost: counters.requests_lost.get(),
+            sync_records_lost: slot.sync_queue.lost(),
         }
     }
 }
@@ -116,6 +123,7 @@ pub fn page(status: &Status) -> String {
         "connections  {v4} IPv4, {v6} IPv6 of {} each; {} opened, {} ended, {} refused (table full)",
         status.connections_max, status.inserted, status.removed, status.table_full
     );
+    write_sync(&mut text, &status.sync);
     for worker in &status.workers {
         let _ = writeln!(
             text,
@@ -129,8 +137,33 @@ pub fn page(status: &Status) -> String {
         if worker.requests_lost > 0 {
             let _ = writeln!(text, "  requests   {} lost, their queue was full", worker.requests_lost);
         }
+        if worker.sync_records_lost > 0 {
+            let _ = writeln!(text, "  sync       {} records lost, their queue was full", worker.sync_records_lost);
+        }
     }
     text
+}
+
+/// A line for each sync daemon that did something.
+fn write_sync(text: &mut String, sync: &SyncCounters) {
+    if sync.records_sent > 0 {
+        let _ = writeln!(
+            text,
+            "sync master  {} connections in {} datagrams sent, {} datagrams lost (sync_qlen_max)",
+            sync.records_sent, sync.datagrams_sent, sync.datagrams_lost
+        );
+    }
+    if sync.datagrams_received > 0 {
+        let _ = writeln!(
+            text,
+            "sync backup  {} datagrams received, {} malformed, {} of another syncid; {} connections taken over, {} not",
+            sync.datagrams_received,
+            sync.datagrams_malformed,
+            sync.datagrams_of_others,
+            sync.records_applied,
+            sync.records_skipped
+        );
+    }
 }
 
 /// Executes a command of `lvx` that concerns the running director: `sysctl [-a] [NAME[=VALUE]…]`,

@@ -91,14 +91,19 @@ fn refusals_are_the_kernels_and_change_nothing() {
 }
 
 #[test]
-fn what_is_to_come_is_refused_in_words() {
+fn tunnels_of_every_type_are_taken_and_a_gue_without_a_port_is_not() {
     let mut control = control();
-    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
-    let rule = ServerRule { method: Method::Tunnelling, tunnel: gue, ..server(1) };
-    let reply = add_server(&mut control, rule);
-    assert!(matches!(&reply, Err(Refusal::NotSupported(text)) if text.ends_with("is not supported yet")), "{reply:?}");
-    assert!(servers(&mut control).is_empty());
+    let rule = |number, tunnel| ServerRule { method: Method::Tunnelling, tunnel, ..server(number) };
+    let gue = |port, checksum| Tunnel::Gue { port, checksum };
+    assert_eq!(add_server(&mut control, rule(1, gue(0, TunnelChecksum::None))), Err(Refusal::Invalid));
+    let gre = Tunnel::Gre { checksum: true };
+    for (number, tunnel) in [(1, gue(6080, TunnelChecksum::Remote)), (2, gre), (3, Tunnel::Ipip)] {
+        assert_eq!(add_server(&mut control, rule(number, tunnel)), Ok(Response::Done));
+    }
+    let edit = Request::EditServer { service: key(), server: rule(2, gue(0, TunnelChecksum::None)) };
+    assert_eq!(execute(&mut control, edit), Err(Refusal::Invalid));
+    assert_eq!(servers(&mut control).len(), 3);
 }
 
 #[test]

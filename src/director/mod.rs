@@ -11,8 +11,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::base::{Instant, InterfaceId, Rng};
+use crate::base::{Address, Instant, InterfaceId, Rng};
 use crate::command::program::Output;
+use crate::command::request::{DaemonRole, DaemonRule};
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
 use crate::control::{Action, Control};
@@ -21,12 +22,31 @@ use crate::port::memory::MemoryPort;
 use crate::route::Routes;
 use crate::worker::Worker;
 
+/// The kernel's.
+const LOOPBACK_MTU: u32 = 65_536;
+
 /// A director over memory.
 pub struct Director {
     shared: Arc<Shared>,
     control: Control,
     worker: Worker<MemoryPort>,
     now: Instant,
+    /// The master that runs.
+    master: Option<DaemonRule>,
+    sync_sent: Vec<SyncSent>,
+}
+
+/// A datagram that a sync master sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncSent {
+    /// The group.
+    pub group: Address,
+    /// UDP port.
+    pub port: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// UDP payload.
+    pub datagram: Vec<u8>,
 }
 
 impl Director {
@@ -37,7 +57,7 @@ impl Director {
         let control = Control::new(Arc::clone(&shared), table_size, Instant::START);
         let forwarder = Forwarder::new(Arc::clone(&shared), 0);
         let worker = Worker::new(port, forwarder, Instant::START);
-        Self { shared, control, worker, now: Instant::START }
+        Self { shared, control, worker, now: Instant::START, master: None, sync_sent: Vec::new() }
     }
 
     /// Current time.
@@ -68,6 +88,10 @@ impl Director {
     /// # Errors
     /// The refusal that the kernel would give.
     pub fn execute(&mut self, request: Request) -> Reply {
+        if let Request::StartDaemon(rule) = &request {
+            let mtu = self.mtu_of(&rule.interface);
+            self.control.learn_interface(&rule.interface, mtu);
+        }
         let reply = self.control.execute(self.now, request);
         // In the kernel this is over before the command's next one could come.
         self.control.finish_flush();
@@ -102,6 +126,24 @@ impl Director {
         self.worker.port_mut().take_transmitted().collect()
     }
 
+    /// Gives a backup daemon a datagram.
+    pub fn receive_sync(&mut self, datagram: &[u8]) {
+        self.control.receive_sync(self.now, datagram);
+    }
+
+    /// The datagrams that a master sent since the last call, in order.
+    pub fn take_sync_sent(&mut self) -> Vec<SyncSent> {
+        std::mem::take(&mut self.sync_sent)
+    }
+
+    /// The MTU of an interface of the network; the loopback interface is always there.
+    fn mtu_of(&self, name: &str) -> Option<u32> {
+        let (_, routes) = self.shared.routes.load();
+        let mut links = routes.interfaces().filter_map(|id| routes.link(id));
+        let link = links.find(|link| link.name == name);
+        link.map(|link| link.mtu).or((name == "lo").then_some(LOOPBACK_MTU))
+    }
+
     /// Puts other routes in place.
     pub fn set_routes(&mut self, routes: Routes) {
         self.shared.routes.publish(routes);
@@ -122,6 +164,7 @@ impl Director {
 
     /// There is no XDP program and no kernel to ask: a replay's neighbours are given.
     fn drain(&mut self) {
+        self.control.collect_sync(self.now);
         while let Some(action) = self.control.poll_action() {
             match action {
                 Action::SetFilter(_)
@@ -129,6 +172,14 @@ impl Director {
                 | Action::ResolveNeighbour(_)
                 | Action::KeepNeighbour(_)
                 | Action::Log(_) => {}
+                Action::StartSync(daemon) if daemon.rule.role == DaemonRole::Master => self.master = Some(daemon.rule),
+                Action::StopSync(DaemonRole::Master) => self.master = None,
+                Action::StartSync(_) | Action::StopSync(DaemonRole::Backup) => {}
+                Action::SendSync { port, datagram } => {
+                    if let Some(DaemonRule { group: Some(group), port: first, ttl, .. }) = self.master {
+                        self.sync_sent.push(SyncSent { group, port: first.wrapping_add(port), ttl, datagram });
+                    }
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::command::program::{self, Executor, Output};
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
 use crate::control::{proc_files, status};
-use crate::director::Director;
+use crate::director::{Director, SyncSent};
 use crate::forward::Verdict;
 use crate::port::memory::{MemoryPort, MemoryPortSize};
 use crate::route::Database;
@@ -23,6 +23,9 @@ const CHUNK_OCTETS: u32 = 1 << 17;
 const CHUNKS: u32 = 128;
 /// Everything that chance decides in a replay follows from this: same input, same output.
 const SEED: u64 = 1;
+/// The time of day at which every replay starts, universal time, milliseconds since midnight: eight in the evening. Only
+/// timestamps in IP options tell; those of recordings were written in the evening too.
+const START_OF_DAY_MILLISECONDS: u32 = 20 * 60 * 60 * 1000;
 
 /// A director offline.
 pub struct Replay {
@@ -92,6 +95,7 @@ impl Replay {
         let table = TableConfig { connections_max: CONNECTIONS_MAX, bucket_bits: TABLE_BITS };
         let port = MemoryPort::new(MemoryPortSize { chunk_octets: CHUNK_OCTETS, chunks: CHUNKS });
         let director = Director::new(table, 1 << TABLE_BITS, port, database.snapshot(), SEED);
+        director.shared().set_start_of_day(START_OF_DAY_MILLISECONDS);
         Ok(Self { director, database, interfaces, names })
     }
 
@@ -165,6 +169,16 @@ impl Replay {
             .receive(id, frame)
             .ok_or_else(|| ReplayError::Other(format!("a frame of {} octets is too large", frame.len())))?;
         Ok((verdict, self.take_sent()))
+    }
+
+    /// Gives a backup daemon a datagram.
+    pub fn receive_sync(&mut self, datagram: &[u8]) {
+        self.director.receive_sync(datagram);
+    }
+
+    /// The datagrams that a sync master sent since the last call.
+    pub fn take_sync_sent(&mut self) -> Vec<SyncSent> {
+        self.director.take_sync_sent()
     }
 
     /// Lets time pass; returns what left meanwhile.

@@ -25,10 +25,12 @@ struct Step {
     sync: Option<String>,
 }
 
+/// What left.
 #[derive(Serialize)]
-struct OutFrame {
-    dev: String,
-    hex: String,
+#[serde(untagged)]
+enum OutFrame {
+    Frame { dev: String, hex: String },
+    Sync { sync: String, group: String, port: u16, ttl: u8 },
 }
 
 /// One line out.
@@ -75,12 +77,13 @@ fn run_step(replay: &mut Replay, step: Step) -> Result<Answer, ReplayError> {
         Step { interface: Some(interface), hex: Some(hex), .. } => {
             let frame = from_hex(&hex).ok_or_else(|| ReplayError::Other("hex is not hexadecimal".into()))?;
             let (verdict, sent) = replay.receive(&interface, &frame)?;
-            Ok(Answer::Packet { verdict: verdict.to_string(), out: out_frames(sent) })
+            Ok(Answer::Packet { verdict: verdict.to_string(), out: out_frames(replay, sent) })
         }
         Step { advance: Some(seconds), .. } => {
             let duration = Duration::try_from_secs_f64(seconds)
                 .map_err(|_| ReplayError::Other(format!("{seconds} is no number of seconds")))?;
-            Ok(Answer::Out { out: out_frames(replay.advance(duration)) })
+            let sent = replay.advance(duration);
+            Ok(Answer::Out { out: out_frames(replay, sent) })
         }
         Step { sysctl: Some((name, value)), .. } => {
             let exit = if replay.set_sysctl(&name, &value).is_ok() { 0 } else { 255 };
@@ -90,13 +93,24 @@ fn run_step(replay: &mut Replay, step: Step) -> Result<Answer, ReplayError> {
             replay.change_net(&line)?;
             Ok(Answer::Exit { exit: 0 })
         }
-        Step { sync: Some(_), .. } => Err(ReplayError::Other("connection synchronisation is not supported yet".into())),
+        Step { sync: Some(hex), .. } => {
+            let datagram = from_hex(&hex).ok_or_else(|| ReplayError::Other("sync is not hexadecimal".into()))?;
+            replay.receive_sync(&datagram);
+            Ok(Answer::Out { out: out_frames(replay, Vec::new()) })
+        }
         _ => Err(ReplayError::Other("a step needs cmd, in and hex, advance, sysctl, net or sync".into())),
     }
 }
 
-fn out_frames(sent: Vec<Sent>) -> Vec<OutFrame> {
-    sent.into_iter().map(|sent| OutFrame { dev: sent.interface, hex: to_hex(&sent.frame) }).collect()
+fn out_frames(replay: &mut Replay, sent: Vec<Sent>) -> Vec<OutFrame> {
+    let frames = sent.into_iter().map(|sent| OutFrame::Frame { dev: sent.interface, hex: to_hex(&sent.frame) });
+    let datagrams = replay.take_sync_sent().into_iter().map(|sent| OutFrame::Sync {
+        sync: to_hex(&sent.datagram),
+        group: sent.group.to_string(),
+        port: sent.port,
+        ttl: sent.ttl,
+    });
+    frames.chain(datagrams).collect()
 }
 
 fn to_hex(octets: &[u8]) -> String {

@@ -12,6 +12,7 @@ use crate::route::{Database, net_file};
 use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 
 mod marks;
+mod sync;
 
 const NET: &str = "\
 link add eth0 address 02:00:00:00:00:fe mtu 1500

@@ -2,15 +2,13 @@
 
 use crate::base::{Address, Endpoint, Instant};
 use crate::conn::{Direction, Flags, Found, Inserted, Key, sctp, tcp};
-use crate::forward::parse::Packet;
+use crate::forward::parse::{BEGINS, Packet};
 use crate::forward::pipeline::Forwarder;
 use crate::forward::schedule::Received;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
-use crate::wire::sctp::chunk;
-use crate::wire::tcp::FLAG_SYN;
 
 /// From this value on a defence is on: 2 by itself, 3 for good.
 const DEFENCE_ACTIVE: i64 = 2;
@@ -32,6 +30,8 @@ pub(super) enum Decision {
     RelayToServer(Method),
     /// Pass an ICMP error about a balanced packet on to the client.
     RelayToClient,
+    /// Tell the client of an ICMP error about a tunnel's packet.
+    RelayFromTunnel,
 }
 
 /// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.
@@ -79,18 +79,6 @@ impl Answer {
     }
 }
 
-impl Packet {
-    /// A TCP segment or an SCTP packet that opens a connection, or says so.
-    #[inline]
-    fn is_opening(&self) -> bool {
-        match self.protocol {
-            Protocol::Tcp => self.opening & FLAG_SYN != 0,
-            Protocol::Udp => false,
-            Protocol::Sctp => self.opening == chunk::INIT,
-        }
-    }
-}
-
 impl Forwarder {
     /// Decides on a packet addressed to the director (`ip_vs_in_hook`). Says in `target` where it
     /// goes, here and below.
@@ -103,6 +91,9 @@ impl Forwarder {
         now: Instant,
         target: &mut Target,
     ) -> Decision {
+        if self.roles().is_passive {
+            return Decision::Verdict(Verdict::Pass);
+        }
         if packet.source.port == 0 {
             // Such a packet finds no connection, not even its own (`ip_vs_conn_in_get`).
             return self.open(received, packet, hash, now, target);
@@ -111,7 +102,7 @@ impl Forwarder {
         let Some(found) = self.shared.connections.find_inbound(hash, &key, now) else {
             return self.open(received, packet, hash, now, target);
         };
-        if packet.is_opening() && self.is_to_be_rescheduled(&found) {
+        if packet.opening & BEGINS != 0 && self.is_to_be_rescheduled(&found) {
             found.expire_now();
             return self.open(received, packet, hash, now, target);
         }
@@ -181,8 +172,11 @@ impl Forwarder {
     #[inline(always)]
     fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
         found.follow(Direction::Inbound, packet.event, self.secure_tcp());
+        if self.roles().is_master {
+            self.synchronise(&found);
+        }
         let method = found.entry().flags().method();
-        if method == Method::Masquerading {
+        if method == Method::Masquerading || target.destination == DestinationId::NONE {
             target.new = found.entry().destination_endpoint();
         }
         drop(found);

@@ -6,11 +6,10 @@ use crate::forward::nat::{self, Side};
 use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::forward::pipeline::Forwarder;
 use crate::forward::shared::NeighbourRequest;
-use crate::forward::tunnel::{self, Outer};
+use crate::forward::tunnel::Outer;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::{Hop, Route};
-use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Tunnel};
 
 /// Different neighbours that a worker asks for within [`ASKED_PERIOD`]; more are counted as lost and ask again.
@@ -32,7 +31,7 @@ pub(super) struct NextHop {
 impl NextHop {
     /// Octets of the longest frame that the link takes.
     #[inline]
-    const fn frame_octets_max(&self) -> u32 {
+    pub(super) const fn frame_octets_max(&self) -> u32 {
         self.mtu.saturating_add(ETHERNET_OCTETS as u32)
     }
 }
@@ -46,16 +45,16 @@ pub(super) enum Path {
     Closed(DropReason),
 }
 
-/// A destination's path, good for one epoch of the destination; new routes clear all paths.
+/// A destination's path, good for one version (see [`Forwarder::path_version`]); new routes clear all paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CachedPath {
-    epoch: u32,
-    path: Path,
+    pub version: u64,
+    pub path: Path,
 }
 
 impl CachedPath {
-    /// A path that is good for nothing, and that of no destination.
-    pub(super) const STALE: CachedPath = CachedPath { epoch: 0, path: Path::Closed(DropReason::NoRoute) };
+    /// A path that is good for nothing: the epoch of a destination is never 0.
+    const STALE: CachedPath = CachedPath { version: 0, path: Path::Closed(DropReason::NoRoute) };
 }
 
 impl Forwarder {
@@ -69,6 +68,9 @@ impl Forwarder {
         target: &Target,
         method: Method,
     ) -> Verdict {
+        if method == Method::Tunnelling {
+            return self.encapsulate(port, frame, packet, target);
+        }
         match self.open_path(target, &frame, packet) {
             Some(next) if method == Method::DirectRouting => {
                 let bytes = port.bytes_mut(&frame);
@@ -76,6 +78,9 @@ impl Forwarder {
                 write_link(bytes, packet.family, next);
                 port.transmit(frame, next.interface);
                 Verdict::Transmit(next.interface)
+            }
+            _ if target.destination == DestinationId::NONE && method == Method::DirectRouting => {
+                self.forward_unbound(port, frame, packet, target.new.address)
             }
             _ => self.forward_with_care(port, frame, packet, target.destination, method),
         }
@@ -106,8 +111,10 @@ impl Forwarder {
     #[inline(always)]
     fn open_path(&self, target: &Target, frame: &Frame, packet: &Packet) -> Option<&NextHop> {
         match self.paths.get(target.destination.0 as usize) {
-            Some(CachedPath { epoch, path: Path::Next(next) })
-                if *epoch == target.epoch && packet.ttl > 1 && frame.length <= next.frame_octets_max() =>
+            Some(CachedPath { version, path: Path::Next(next) })
+                if *version == self.path_version(target.epoch)
+                    && packet.ttl > 1
+                    && frame.length <= next.frame_octets_max() =>
             {
                 Some(next)
             }
@@ -127,7 +134,6 @@ impl Forwarder {
         match self.path_by(method, destination, packet) {
             Path::Next(next) if packet.ttl > 1 => match method {
                 Method::DirectRouting | Method::Bypass => self.route_directly(port, frame, packet, &next),
-                Method::Tunnelling => self.tunnel(port, frame, packet, destination, &next),
                 _ => self.settle(port, frame, None, Verdict::Drop(DropReason::Method)),
             },
             path => self.stay(port, frame, packet, None, path),
@@ -143,7 +149,11 @@ impl Forwarder {
         target: &Target,
     ) -> Verdict {
         let server = target.new;
-        let next = match self.path(target.destination) {
+        let path = match target.destination {
+            DestinationId::NONE => self.unbound_path(server.address),
+            id => self.path(id),
+        };
+        let next = match path {
             Path::Next(next) if packet.ttl > 1 => next,
             path => return self.stay(port, frame, packet, Some(server), path),
         };
@@ -179,7 +189,7 @@ impl Forwarder {
     /// A packet for a real server that does not leave: its path is closed, its TTL has run out, or the real server is
     /// the director itself; then the host's stack gets it, TTL untouched.
     #[cold]
-    fn stay<P: Port>(
+    pub(super) fn stay<P: Port>(
         &mut self,
         port: &mut P,
         frame: Frame,
@@ -205,57 +215,19 @@ impl Forwarder {
     }
 
     #[cold]
-    fn route_directly<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, next: &NextHop) -> Verdict {
+    pub(super) fn route_directly<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        next: &NextHop,
+    ) -> Verdict {
         if packet.is_too_big(next.mtu) {
             return self.too_big(port, frame, packet, next.mtu);
         }
         let bytes = port.bytes_mut(&frame);
         nat::send_off(bytes, packet);
         self.send(port, frame, packet.family, next)
-    }
-
-    #[inline(never)]
-    pub(super) fn tunnel<P: Port>(
-        &mut self,
-        port: &mut P,
-        mut frame: Frame,
-        packet: &Packet,
-        destination: DestinationId,
-        next: &NextHop,
-    ) -> Verdict {
-        let destination = self.shared.destinations.get(destination);
-        if destination.tunnel() != Tunnel::Ipip {
-            return self.settle(port, frame, None, Verdict::Drop(DropReason::Method));
-        }
-        let address = destination.endpoint().address;
-        let family = address.family();
-        let mtu = next.mtu.saturating_sub(u32::from(tunnel::overhead(family)));
-        if mtu < tunnel::inner_mtu_min(family) {
-            return self.settle(port, frame, None, Verdict::Drop(DropReason::PathTooNarrow));
-        }
-        let discover = self.shared.sysctls.is_on(Knob::PmtuDisc) || packet.family == Family::V6;
-        if discover && packet.is_too_big(mtu) {
-            return self.too_big(port, frame, packet, mtu);
-        }
-        let bytes = port.bytes_mut(&frame);
-        nat::send_off(bytes, packet);
-        let room = usize::from(tunnel::overhead(family));
-        if !port.push_front(&mut frame, room) {
-            return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
-        }
-        self.identification = self.identification.wrapping_add(1);
-        let outer = Outer {
-            source: next.source,
-            destination: address,
-            dont_fragment: packet.family == Family::V4 && packet.dont_fragment && discover,
-            identification: self.identification,
-        };
-        // The frame may carry octets after the packet (Ethernet's padding); the outer length leaves them out.
-        port.resize(&mut frame, ETHERNET_OCTETS + room + usize::from(packet.length));
-        let bytes = port.bytes_mut(&frame);
-        tunnel::emit(bytes, packet, packet.ttl - 1, &outer);
-        write_link(bytes, family, next);
-        self.transmit(port, frame, family, next)
     }
 
     /// Sends a real server's answer to the client, from the virtual service.
@@ -280,7 +252,7 @@ impl Forwarder {
     }
 
     #[cold]
-    fn too_big<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, mtu: u32) -> Verdict {
+    pub(super) fn too_big<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, mtu: u32) -> Verdict {
         // The kernel quotes the packet as it is at that moment, its TTL lowered.
         nat::decrement_ttl(port.bytes_mut(&frame), packet);
         self.answer(port, frame, packet, Answer::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX)))
@@ -302,15 +274,27 @@ impl Forwarder {
         Verdict::Transmit(next.interface)
     }
 
+    /// What a path of a destination depends on beside the routes: the destination's epoch, and the path MTUs learned.
+    #[inline]
+    pub(super) const fn path_version(&self, epoch: u32) -> u64 {
+        (self.path_mtu_changes as u64) << 32 | epoch as u64
+    }
+
+    /// Takes over what other workers have learned of path MTUs.
+    #[inline]
+    pub(super) fn adopt_path_mtus(&mut self, now: Instant) {
+        self.path_mtu_changes = self.shared.path_mtus.changes(now);
+    }
+
     /// The cached way to a destination.
     pub(super) fn path(&mut self, id: DestinationId) -> Path {
         if id == DestinationId::NONE {
             return Path::Closed(DropReason::Method);
         }
-        let epoch = self.shared.destinations.get(id).epoch();
+        let version = self.path_version(self.shared.destinations.get(id).epoch());
         match self.paths.get(id.0 as usize) {
-            Some(cached) if cached.epoch == epoch => cached.path,
-            _ => self.renew_path(id, epoch),
+            Some(cached) if cached.version == version => cached.path,
+            _ => self.renew_path(id, version),
         }
     }
 
@@ -327,23 +311,37 @@ impl Forwarder {
     }
 
     #[cold]
-    fn renew_path(&mut self, id: DestinationId, epoch: u32) -> Path {
-        let path = self.find_path(self.shared.destinations.get(id).endpoint().address, id);
+    fn renew_path(&mut self, id: DestinationId, version: u64) -> Path {
+        let cell = self.shared.destinations.get(id);
+        let (address, tunnel) = (cell.endpoint().address, cell.tunnel());
+        let path = self.find_path(address, id);
         let is_final = !matches!(path, Path::Closed(DropReason::NoNeighbour));
         if is_final {
-            if self.paths.len() <= id.0 as usize {
-                self.paths.resize(id.0 as usize + 1, CachedPath::STALE);
+            let source = match path {
+                Path::Next(next) => next.source,
+                Path::Local | Path::Closed(_) => address,
+            };
+            let position = id.0 as usize;
+            if self.paths.len() <= position {
+                let nowhere = Address::UNSPECIFIED_V4;
+                self.paths.resize(position + 1, CachedPath::STALE);
+                self.outers.resize(position + 1, Outer::new(nowhere, nowhere, Tunnel::Ipip));
             }
-            self.paths[id.0 as usize] = CachedPath { epoch, path };
+            self.paths[position] = CachedPath { version, path };
+            self.outers[position] = Outer::new(source, address, tunnel);
         }
         path
     }
 
-    fn find_path(&self, address: Address, id: DestinationId) -> Path {
+    pub(super) fn find_path(&self, address: Address, id: DestinationId) -> Path {
         match self.routes().lookup(address, id.0.wrapping_mul(0x9e37_79b9)) {
             Route::Local => Path::Local,
             Route::Unicast(hop) => match self.resolve(hop, address) {
-                Ok(next) => Path::Next(next),
+                Ok(mut next) => {
+                    let learned = self.shared.path_mtus.find(address);
+                    next.mtu = learned.map_or(next.mtu, |learned| learned.min(next.mtu));
+                    Path::Next(next)
+                }
                 Err(reason) => Path::Closed(reason),
             },
             Route::Unreachable => Path::Closed(DropReason::NoRoute),
@@ -400,7 +398,7 @@ impl Forwarder {
 
 /// Writes the link header of a frame that has room for one.
 #[inline]
-fn write_link(bytes: &mut [u8], family: Family, next: &NextHop) {
+pub(super) fn write_link(bytes: &mut [u8], family: Family, next: &NextHop) {
     let ethertype = match family {
         Family::V4 => ETHERTYPE_IPV4,
         Family::V6 => ETHERTYPE_IPV6,

@@ -48,26 +48,50 @@ impl AnswerLimit {
     }
 }
 
+/// What the sender of a packet is told, by its family.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failure {
+    V4(icmpv4::Failure),
+    V6(icmpv6::Failure),
+}
+
 impl Forwarder {
     /// Answers a packet with an error and drops it.
     #[cold]
     pub(super) fn answer<P: Port>(&mut self, port: &mut P, frame: Frame, packet: &Packet, answer: Answer) -> Verdict {
+        // RFC 1122 section 3.2.2: no error about an error.
+        if packet.is_error {
+            return self.settle(port, frame, None, Verdict::Drop(answer.reason()));
+        }
+        let failure = match packet.family {
+            Family::V4 => Failure::V4(failure_v4(answer)),
+            Family::V6 => Failure::V6(failure_v6(answer)),
+        };
+        self.tell(port, frame, packet, failure, answer.reason())
+    }
+
+    /// Tells the sender of a packet, which lies somewhere in the frame, of a failure, and drops the frame.
+    #[cold]
+    pub(super) fn tell<P: Port>(
+        &mut self,
+        port: &mut P,
+        frame: Frame,
+        packet: &Packet,
+        failure: Failure,
+        reason: DropReason,
+    ) -> Verdict {
         let interface = frame.interface;
         let quoted = self.quote(port.bytes(&frame), packet);
         port.release(frame);
-        // RFC 1122 section 3.2.2: no error about an error.
-        if packet.is_error {
-            return Verdict::Drop(answer.reason());
-        }
         if !self.answers.spend() {
             return Verdict::Drop(DropReason::RateLimited);
         }
         let Route::Unicast(hop) = self.routes().lookup(packet.source.address, 0) else {
-            return Verdict::Drop(answer.reason());
+            return Verdict::Drop(reason);
         };
         let next = match self.resolve(hop, packet.source.address) {
             Ok(next) => next,
-            Err(reason) => return Verdict::Drop(reason),
+            Err(unreachable) => return Verdict::Drop(unreachable),
         };
         let length = match packet.family {
             Family::V4 => icmpv4::error_length(usize::from(packet.length)),
@@ -86,20 +110,20 @@ impl Forwarder {
             Family::V6 => self.routes.value().local_addresses().contains(&to),
         };
         let source = if is_ours { to } else { hop.source };
-        let written = match packet.family {
-            Family::V4 => {
+        let written = match failure {
+            Failure::V4(failure) => {
                 self.identification = self.identification.wrapping_add(1);
-                icmpv4::emit_error(buffer, source, self.identification, failure_v4(answer), packet_octets)
+                icmpv4::emit_error(buffer, source, self.identification, failure, packet_octets)
             }
-            Family::V6 => icmpv6::emit_error(buffer, source, failure_v6(answer), packet_octets),
+            Failure::V6(failure) => icmpv6::emit_error(buffer, source, failure, packet_octets),
         };
         if written.is_err() {
             port.release(reply);
-            return Verdict::Drop(answer.reason());
+            return Verdict::Drop(reason);
         }
         // Whether the error leaves says the port; the packet itself was dropped.
         let _ = self.send(port, reply, packet.family, &next);
-        Verdict::Drop(answer.reason())
+        Verdict::Drop(reason)
     }
 
     /// Copies the packet (no more than an error can quote) into the scratch buffer, so that its frame may be given

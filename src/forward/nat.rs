@@ -22,7 +22,7 @@ const V4_SOURCE: usize = 12;
 const V6_SOURCE: usize = 8;
 
 /// Offset of the checksum within a transport header.
-const fn checksum_offset(protocol: Protocol) -> usize {
+pub(super) const fn checksum_offset(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Tcp => tcp::CHECKSUM_OFFSET,
         Protocol::Udp => udp::CHECKSUM_OFFSET,
@@ -106,17 +106,8 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
     };
     let (before, segment) = frame.split_at_mut(usize::from(packet.transport));
     set_address(&mut before[usize::from(packet.network)..], packet.family, side, new.address);
-    if packet.is_ipsec {
-        // No ports, and a checksum that nobody else can mend.
-        return;
-    }
-    if packet.protocol == Protocol::Sctp {
-        segment[port_at..port_at + 2].copy_from_slice(&new.port.to_be_bytes());
-        // The sum covers no addresses (RFC 9260 section 6.8).
-        if old.port != new.port {
-            complete_checksum(frame, packet);
-        }
-        return;
+    if packet.is_rare {
+        return rewrite_rare(frame, packet, port_at, old.port, new.port);
     }
     let sum_at = checksum_offset(packet.protocol);
     let sum = u16::from_be_bytes([segment[sum_at], segment[sum_at + 1]]);
@@ -133,6 +124,18 @@ pub(super) fn rewrite(frame: &mut [u8], packet: &Packet, side: Side, new: Endpoi
         _ => update.finish(),
     };
     segment[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The port and the checksum of what has neither where TCP and UDP have them.
+#[cold]
+fn rewrite_rare(frame: &mut [u8], packet: &Packet, port_at: usize, old: u16, new: u16) {
+    // IPsec has no ports, and a checksum that nobody else can mend; SCTP's covers no addresses (RFC 9260 section 6.8).
+    if packet.is_ipsec || old == new {
+        return;
+    }
+    let at = usize::from(packet.transport) + port_at;
+    frame[at..at + 2].copy_from_slice(&new.to_be_bytes());
+    complete_checksum(frame, packet);
 }
 
 /// Computes the checksum of a packet that has `new` in it already.

@@ -5,16 +5,14 @@
 use crate::base::{Endpoint, Instant};
 use crate::conn::{EntryId, Flags, Key, New};
 use crate::forward::decide::{Answer, Decision, Target};
-use crate::forward::parse::Packet;
+use crate::forward::parse::{ENDS, Packet};
 use crate::forward::pipeline::Forwarder;
-use crate::forward::schedule::{Opener, Received, Sought, payload};
+use crate::forward::schedule::{Opener, Received, TemplateKey, payload};
 use crate::forward::verdict::Verdict;
 use crate::port::Port;
 use crate::service::real_servers::RealServer;
 use crate::service::sysctl::Knob;
 use crate::service::{Method, Protocol, ServiceKey};
-use crate::wire::sctp::chunk;
-use crate::wire::tcp::FLAG_RST;
 
 impl Forwarder {
     /// Decides on a packet that crosses the director and belongs to no connection.
@@ -38,12 +36,7 @@ impl Forwarder {
                 Err(_) => Decision::Verdict(Verdict::Pass),
             };
         }
-        let is_end = match packet.protocol {
-            Protocol::Tcp => packet.opening & FLAG_RST != 0,
-            Protocol::Udp => false,
-            Protocol::Sctp => packet.opening == chunk::ABORT,
-        };
-        if self.shared.sysctls.is_on(Knob::NatIcmpSend) && !is_end {
+        if self.shared.sysctls.is_on(Knob::NatIcmpSend) && packet.opening & ENDS == 0 {
             return Decision::Answer(Answer::Unwanted);
         }
         self.decide_crossing(received, packet, now, target)
@@ -81,8 +74,8 @@ impl Forwarder {
                 };
                 let data = self.engine_data(service, &opener).ok()?;
                 let chosen = (server.id, packet.source);
-                let sought = Sought { key, data, mark: opener.mark };
-                self.template(&sought, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
+                let wanted = TemplateKey { key, data, mark: 0 };
+                self.template(&wanted, persistence, now, Some(server.id), |_| Some(chosen)).ok()?.id
             }
         };
         Some(self.connection(service, &opener, server.id, packet.source.port, controller))

@@ -5,6 +5,8 @@ use crate::conn::{Event, sctp, tcp};
 use crate::forward::related;
 use crate::forward::verdict::DropReason;
 use crate::service::Protocol;
+use crate::wire::sctp::chunk;
+use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
 use crate::wire::{checksum, sctp as sctp_wire};
 
 /// Octets of an Ethernet header without tags.
@@ -24,8 +26,10 @@ const ICMPV6: u8 = 58;
 /// The port of IKE (RFC 7296 section 2).
 const KEY_EXCHANGE_PORT: u16 = 500;
 
-/// Stands for the first chunk of an SCTP packet that has none: a type that nobody has assigned.
-pub(super) const NO_CHUNK: u8 = 0xff;
+/// A packet that begins a connection; the bit is TCP's SYN.
+pub const BEGINS: u8 = FLAG_SYN;
+/// A packet that ends one at once; the bit is TCP's RST.
+pub const ENDS: u8 = FLAG_RST;
 
 /// Extension headers that we walk past in one packet; a packet with more is malformed to us.
 const EXTENSION_HEADERS_MAX: usize = 8;
@@ -41,14 +45,14 @@ pub struct Packet {
     pub protocol: Protocol,
     /// What it says to the state of its connection.
     pub event: Event,
-    /// What it may open: the flag octet of TCP, the type of SCTP's first chunk; 0 for UDP.
+    /// What it begins and ends: [`BEGINS`] for TCP's SYN and SCTP's INIT, [`ENDS`] for RST and ABORT.
     pub opening: u8,
     /// Of both addresses.
     pub family: Family,
     /// Octets of the IP packet, from its header on.
     pub length: u16,
     /// Offset of the IP header.
-    pub network: u8,
+    pub network: u16,
     /// Offset of the transport header.
     pub transport: u16,
     /// TTL or hop limit as received.
@@ -57,6 +61,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// The transport checksum is only the sum of the pseudo-header: the sender left the rest to its hardware.
     pub partial_checksum: bool,
+    /// SCTP, AH or ESP: nothing that the straight way knows.
+    pub is_rare: bool,
     /// AH or ESP: the ports are those of the key exchange, and the packet has none.
     pub is_ipsec: bool,
     /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
@@ -82,6 +88,7 @@ impl Packet {
             ttl: 0,
             dont_fragment: false,
             partial_checksum: false,
+            is_rare: false,
             is_ipsec: false,
             is_error: false,
             interface: InterfaceId(0),
@@ -106,6 +113,9 @@ pub enum Parsed {
     /// A packet's first fragment, whose ports are known. Later ones are [`Parsed::Other`]: without the first, nobody
     /// makes a packet of them.
     FirstFragment,
+    /// A packet that services and connections may know, on a route that its sender chose; [`parse`] leaves this to its
+    /// caller, who reads options.
+    SourceRoute,
     /// Not ours to judge: another EtherType, another protocol, ICMP queries, addressed to another station.
     Other,
     /// Ends here.
@@ -294,14 +304,15 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         TCP => {
             let Some(header) = segment.first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
             let event = Event::Tcp(tcp::Event::from_flags(header[13]));
-            (Protocol::Tcp, [header[0], header[1], header[2], header[3]], header[13], event, [header[16], header[17]])
+            let opening = header[13] & (BEGINS | ENDS);
+            (Protocol::Tcp, [header[0], header[1], header[2], header[3]], opening, event, [header[16], header[17]])
         }
         UDP => {
             let Some(header) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::Malformed) };
             (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, Event::Udp, [header[6], header[7]])
         }
         ICMP | ICMPV6 => return parse_icmp(segment, &ip, packet),
-        other => return parse_rare(segment, ip, other, packet),
+        _ => return parse_rare(segment, &ip, packet),
     };
     let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
     *packet = Packet {
@@ -313,10 +324,11 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         opening,
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
+        is_rare: false,
         is_ipsec: false,
         is_error: false,
         interface: InterfaceId(0),
@@ -327,17 +339,17 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
 /// SCTP, and IPsec, which has no ports: its packets belong to the connection of the key exchange between the same
 /// hosts, UDP from port 500 to port 500 (`ip_vs_proto_ah_esp.c`).
 #[cold]
-fn parse_rare(segment: &[u8], ip: Ip, protocol: u8, packet: &mut Packet) -> Parsed {
+fn parse_rare(segment: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
     let known = Packet {
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,
         ..Packet::empty()
     };
-    match protocol {
+    match ip.protocol {
         sctp_wire::PROTOCOL => {
             let Some(header) = segment.first_chunk::<{ sctp_wire::HEADER_OCTETS }>() else {
                 return Parsed::Bad(DropReason::Malformed);
@@ -351,7 +363,12 @@ fn parse_rare(segment: &[u8], ip: Ip, protocol: u8, packet: &mut Packet) -> Pars
                 protocol: Protocol::Sctp,
                 event: chunks
                     .map_or(Event::Nothing, |(first, second)| Event::Sctp(sctp::Event::from_chunks(first, second))),
-                opening: chunks.map_or(NO_CHUNK, |(first, _)| first),
+                opening: match chunks {
+                    Some((chunk::INIT, _)) => BEGINS,
+                    Some((chunk::ABORT, _)) => ENDS,
+                    _ => 0,
+                },
+                is_rare: true,
                 ..known
             };
             Parsed::Transport
@@ -362,6 +379,7 @@ fn parse_rare(segment: &[u8], ip: Ip, protocol: u8, packet: &mut Packet) -> Pars
                 destination: Endpoint::new(ip.destination, KEY_EXCHANGE_PORT),
                 protocol: Protocol::Udp,
                 is_ipsec: true,
+                is_rare: true,
                 ..known
             };
             Parsed::Transport
@@ -383,7 +401,7 @@ fn parse_icmp(message: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
         destination: Endpoint::new(ip.destination, 0),
         family: ip.family,
         length: ip.length as u16,
-        network: ip.network as u8,
+        network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,
         dont_fragment: ip.dont_fragment,

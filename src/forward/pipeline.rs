@@ -5,17 +5,21 @@ use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
-use crate::base::{Address, Frame, Instant};
+use crate::base::{Address, Family, Frame, Instant};
 use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
+use crate::forward::options::Wish;
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
+use crate::forward::sync::{SyncQueue, SyncRoles};
+use crate::forward::tunnel::Outer;
+use crate::forward::tunnel_error::TunnelError;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
@@ -32,15 +36,21 @@ pub struct Forwarder {
     services: Adopted<Services>,
     real_servers: Adopted<RealServers>,
     marks: Adopted<Marks>,
+    /// As of the batch.
+    roles: SyncRoles,
     pub(super) routes: Adopted<Routes>,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
     slots: Vec<Slot>,
     /// Next hops of the batch's outbound packets.
     hops: Vec<Hop>,
-    /// The batch's ICMP errors, with the next hop of those that cross the director.
-    errors: Vec<(Related, Option<Hop>)>,
+    /// The batch's ICMP errors.
+    errors: Vec<Quoting>,
     pub(super) paths: Vec<CachedPath>,
+    /// The headers that tunnels put in front of packets, by destination as `paths`.
+    pub(super) outers: Vec<Outer>,
+    /// The path MTUs that this worker knows of (see `Shared::path_mtus`).
+    pub(super) path_mtu_changes: u32,
     locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
     /// Neighbours asked for since `asked_since`.
@@ -74,6 +84,17 @@ struct Slot {
     target: Target,
 }
 
+/// What an ICMP error may be about.
+#[derive(Clone, Copy)]
+struct Quoting {
+    /// The packet that it quotes.
+    related: Option<Related>,
+    /// The packet that the quoted one carries.
+    tunnelled: Option<TunnelError>,
+    /// The next hop of an error that crosses the director.
+    hop: Option<Hop>,
+}
+
 /// Which side a packet comes from, as its destination tells.
 #[derive(Clone, Copy)]
 enum Way {
@@ -101,12 +122,15 @@ impl Forwarder {
             services,
             real_servers,
             marks,
+            roles: SyncRoles::default(),
             routes,
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
             hops: Vec::with_capacity(BATCH_FRAMES),
             errors: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
+            outers: Vec::new(),
+            path_mtu_changes: 0,
             locals: [None; LOCALS],
             identification: 0,
             asked: RefCell::default(),
@@ -119,13 +143,14 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is five loads.
+    /// Takes over what control has published since the last batch. The cost without news is six loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
         self.real_servers.refresh(&self.shared.real_servers);
         self.marks.refresh(&self.shared.marks);
+        self.roles = self.shared.sync_roles.load();
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
         }
@@ -165,10 +190,17 @@ impl Forwarder {
             let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
             let parsed = parse::parse(port.bytes(frame), station, &mut slot.packet);
             slot.packet.interface = frame.interface;
+            let parsed = match parsed {
+                Parsed::Transport | Parsed::IcmpError if slot.packet.has_options() => {
+                    self.heed_options(port.bytes(frame), slot, parsed)
+                }
+                parsed => parsed,
+            };
             match parsed {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
-                Parsed::FirstFragment => self.classify_fragment(slot, now),
+                Parsed::FirstFragment => self.refuse_balanced(slot, DropReason::Fragment, now),
+                Parsed::SourceRoute => self.refuse_balanced(slot, DropReason::SourceRoute, now),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
             }
@@ -191,10 +223,20 @@ impl Forwarder {
         self.shared.connections.prefetch_bucket(slot.hash);
     }
 
-    /// Reassembly is to come. Until then the first fragment of what would be balanced ends here, so that the host does
-    /// not answer in the real server's stead; all others are the host's.
+    /// Options may keep a packet from being balanced: a source route does, and what the host must complain of.
     #[cold]
-    fn classify_fragment(&mut self, slot: &mut Slot, now: Instant) {
+    fn heed_options(&self, frame: &[u8], slot: &Slot, parsed: Parsed) -> Parsed {
+        match (Forwarder::wish(frame, &slot.packet), parsed) {
+            (Wish::Ordinary, parsed) => parsed,
+            (Wish::SourceRoute, Parsed::Transport) => Parsed::SourceRoute,
+            (Wish::SourceRoute | Wish::Malformed, _) => Parsed::Other,
+        }
+    }
+
+    /// What would be balanced ends here, so that the host does not answer in the real server's stead; all else is the
+    /// host's. So it is with the first fragment of a packet: reassembly is to come.
+    #[cold]
+    fn refuse_balanced(&mut self, slot: &mut Slot, reason: DropReason, now: Instant) {
         let packet = slot.packet;
         self.classify(slot);
         let key = |client, other| Key { protocol: Some(packet.protocol), client, other };
@@ -210,24 +252,26 @@ impl Forwarder {
             }
             Way::Related(_) | Way::Neither => false,
         };
-        slot.settle(if is_balanced { Verdict::Drop(DropReason::Fragment) } else { Verdict::Pass });
+        slot.settle(if is_balanced { Verdict::Drop(reason) } else { Verdict::Pass });
     }
 
     /// An ICMP error that quotes a packet a connection could have sent waits for its turn; any other is the host's.
     #[cold]
     fn classify_error(&mut self, frame: &[u8], slot: &mut Slot) {
         let packet = &slot.packet;
-        let end = usize::from(packet.network) + usize::from(packet.length);
-        let related = Related::parse(frame, packet.family, usize::from(packet.transport), end);
-        let (Some(related), true) = (related, self.services.value().balances(packet.family)) else {
+        let (icmp, end) = (usize::from(packet.transport), usize::from(packet.network) + usize::from(packet.length));
+        let related = Related::parse(frame, packet.family, icmp, end);
+        let tunnelled = if packet.family == Family::V4 { TunnelError::parse(frame, icmp, end) } else { None };
+        let is_about = related.is_some() || tunnelled.is_some();
+        if !is_about || !self.services.value().balances(packet.family) {
             return slot.settle(Verdict::Pass);
-        };
+        }
         let hop = match self.way(packet.destination.address) {
             Way::Inbound => None,
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
             Way::Related(_) | Way::Neither => return slot.settle(Verdict::Pass),
         };
-        self.errors.push((related, hop));
+        self.errors.push(Quoting { related, tunnelled, hop });
         slot.way = Way::Related(self.errors.len() as u32 - 1);
     }
 
@@ -268,7 +312,8 @@ impl Forwarder {
     }
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
-    /// first packet and its second.
+    /// first packet and its second. On its own, as the registers that it needs are all that there are.
+    #[inline(never)]
     fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         for (frame, slot) in batch.iter().zip(slots) {
             let received = Received { port, frame };
@@ -280,11 +325,8 @@ impl Forwarder {
                     *decision = self.decide_outbound(&received, packet, *hash, mtu, now, target);
                 }
                 Way::Related(position) => {
-                    let (related, hop) = &self.errors[*position as usize];
-                    *decision = match hop {
-                        None => self.decide_related_inbound(&received, packet, related, now, target),
-                        Some(_) => self.decide_related_crossing(&received, packet, related, now, target),
-                    };
+                    let quoting = &self.errors[*position as usize];
+                    *decision = self.decide_error(&received, packet, quoting, now, target);
                 }
                 Way::Neither => {}
             }
@@ -295,9 +337,14 @@ impl Forwarder {
     fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
         self.answers.refill(now);
         self.forget_asked(now);
+        self.adopt_path_mtus(now);
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
+            if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_)) {
+                let (packet, service) = (&slot.packet, slot.target.new.address);
+                self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
+            }
             let verdict = match slot.decision {
                 Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
                 Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
@@ -312,7 +359,9 @@ impl Forwarder {
                     }
                     self.answer(port, frame, &slot.packet, answer)
                 }
-                Decision::RelayToServer(_) | Decision::RelayToClient => self.relay(port, frame, slot),
+                Decision::RelayToServer(_) | Decision::RelayToClient | Decision::RelayFromTunnel => {
+                    self.relay(port, frame, slot, now)
+                }
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -324,16 +373,43 @@ impl Forwarder {
     }
 
     #[cold]
-    fn relay<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot) -> Verdict {
+    fn relay<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot, now: Instant) -> Verdict {
         let Way::Related(position) = slot.way else {
             return self.settle(port, frame, None, Verdict::Pass);
         };
-        let (related, hop) = self.errors[position as usize];
-        match slot.decision {
-            Decision::RelayToServer(method) => {
-                self.relay_to_server(port, frame, &slot.packet, &related, &slot.target, method)
+        let (packet, target) = (&slot.packet, &slot.target);
+        match (slot.decision, self.errors[position as usize]) {
+            (Decision::RelayToServer(method), Quoting { related: Some(related), .. }) => {
+                self.relay_to_server(port, frame, packet, &related, target, method)
             }
-            _ => self.relay_to_client(port, frame, &slot.packet, &related, slot.target.new, hop),
+            (Decision::RelayToClient, Quoting { related: Some(related), hop, .. }) => {
+                self.relay_to_client(port, frame, packet, &related, target.new, hop)
+            }
+            (Decision::RelayFromTunnel, Quoting { tunnelled: Some(error), .. }) => {
+                self.relay_from_tunnel(port, frame, &error, target.destination, now)
+            }
+            _ => self.settle(port, frame, None, Verdict::Pass),
+        }
+    }
+
+    #[cold]
+    fn decide_error<P: Port>(
+        &self,
+        received: &Received<'_, P>,
+        packet: &Packet,
+        quoting: &Quoting,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
+        if let (Some(error), None) = (&quoting.tunnelled, quoting.hop)
+            && let Some(decision) = self.decide_tunnel_error(received, packet, error, now, target)
+        {
+            return decision;
+        }
+        match (&quoting.related, quoting.hop) {
+            (None, _) => Decision::Verdict(Verdict::Pass),
+            (Some(related), None) => self.decide_related_inbound(received, packet, related, now, target),
+            (Some(related), Some(_)) => self.decide_related_crossing(received, packet, related, now, target),
         }
     }
 
@@ -347,6 +423,7 @@ impl Forwarder {
     fn adopt_routes(&mut self) {
         self.locals = [None; LOCALS];
         self.paths.clear();
+        self.outers.clear();
         self.stations.clear();
         let routes = self.routes.value();
         for interface in routes.interfaces() {
@@ -365,6 +442,16 @@ impl Forwarder {
     #[inline]
     pub(super) fn real_servers(&self) -> &RealServers {
         self.real_servers.value()
+    }
+
+    /// Which sync daemons run, as of the batch.
+    #[inline(always)]
+    pub(super) const fn roles(&self) -> SyncRoles {
+        self.roles
+    }
+
+    pub(super) fn sync_queue(&self) -> &SyncQueue {
+        &self.slot.sync_queue
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use crate::service::{DestinationId, Method, Protocol};
 use crate::wire::checksum;
 
 /// Octets of an ICMP error before the packet that it quotes.
-const ICMP_HEADER_OCTETS: usize = 8;
+pub(super) const ICMP_HEADER_OCTETS: usize = 8;
 const ICMP_CHECKSUM: usize = 2;
 const V4_HEADER_OCTETS: usize = 20;
 const V6_HEADER_OCTETS: usize = 40;
@@ -39,6 +39,8 @@ pub(super) struct Related {
     icmp: usize,
     /// End of the ICMP message.
     end: usize,
+    /// Offset of the quoted packet.
+    quoted: usize,
     /// Offset of the quoted transport header.
     transport: usize,
 }
@@ -57,7 +59,11 @@ impl Related {
     /// `None` when it quotes no packet that a connection could have sent: another protocol, a later fragment, cut
     /// short before the ports.
     pub(super) fn parse(frame: &[u8], family: Family, icmp: usize, end: usize) -> Option<Self> {
-        let quoted = icmp + ICMP_HEADER_OCTETS;
+        Self::about(frame, family, icmp, icmp + ICMP_HEADER_OCTETS, end)
+    }
+
+    /// The same of an error that is about the packet at `quoted`.
+    pub(super) fn about(frame: &[u8], family: Family, icmp: usize, quoted: usize, end: usize) -> Option<Self> {
         let header = frame.get(quoted..end)?;
         let (source, destination, protocol, header_octets) = match family {
             Family::V4 => {
@@ -92,8 +98,23 @@ impl Related {
             protocol,
             icmp,
             end,
+            quoted,
             transport: quoted + header_octets,
         })
+    }
+
+    /// The quoted packet as far as it is quoted, by what is needed to tell its sender of an error.
+    pub(super) fn quoted_packet(&self) -> Packet {
+        Packet {
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            family: self.source.address.family(),
+            length: (self.end - self.quoted) as u16,
+            network: self.quoted as u16,
+            transport: self.transport as u16,
+            ..Packet::empty()
+        }
     }
 
     /// What of the quoted packet follows eight octets of its transport header.
@@ -102,7 +123,7 @@ impl Related {
     }
 
     /// True when the ICMP checksum of the message holds. `network` is the offset of the outer IP header.
-    fn is_sound(&self, frame: &[u8], network: usize, family: Family) -> bool {
+    pub(super) fn is_sound(&self, frame: &[u8], network: usize, family: Family) -> bool {
         let message = &frame[self.icmp..self.end];
         self.pseudo_header(frame, network, family).add_bytes(message).checksum() == 0
     }
@@ -110,7 +131,7 @@ impl Related {
     /// Masquerades the error. Towards the real server ([`Side::Destination`]) the outer destination and the quoted
     /// source become `new`; towards the client the outer source and the quoted destination do.
     pub(super) fn rewrite(&self, frame: &mut [u8], network: usize, family: Family, side: Side, new: Endpoint) {
-        let quoted = self.icmp + ICMP_HEADER_OCTETS;
+        let quoted = self.quoted;
         let (quoted_side, port) = match side {
             Side::Destination => (Side::Source, self.transport),
             Side::Source => (Side::Destination, self.transport + 2),
@@ -158,6 +179,9 @@ impl Forwarder {
         now: Instant,
         target: &mut Target,
     ) -> Decision {
+        if self.roles().is_passive {
+            return Decision::Verdict(Verdict::Pass);
+        }
         let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
         let hash = self.shared.connections.hash(key.protocol, key.client);
         // The timer goes on: an error is no sign of life.

@@ -3,9 +3,9 @@
 //! Source: `ip_vs_schedule`, `ip_vs_sched_persist` and `ip_vs_leave` of `net/netfilter/ipvs/ip_vs_core.c`, Linux 6.1.
 
 use crate::base::{Address, Endpoint, Family, Frame, Instant};
-use crate::conn::{EntryId, Flags, Found, Inserted, Key, New};
+use crate::conn::{EntryId, Event, Flags, Found, Inserted, Key, New};
 use crate::forward::decide::{Answer, Decision, Target};
-use crate::forward::parse::{NO_CHUNK, Packet};
+use crate::forward::parse::{BEGINS, ENDS, Packet};
 use crate::forward::pipeline::Forwarder;
 use crate::forward::sip;
 use crate::forward::verdict::{DropReason, Verdict};
@@ -13,8 +13,6 @@ use crate::port::Port;
 use crate::route::Route;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Engine, Flow, Method, Persistence, Protocol, Service, ServiceKey};
-use crate::wire::sctp::chunk;
-use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
 
 /// Active FTP's data port, from which the helper expects connections: never scheduled as a client's.
 const FTP_DATA_PORT: u16 = 20;
@@ -58,12 +56,12 @@ pub(super) enum NoTemplate {
     Full,
 }
 
-/// By what a template is found, and what a new one holds.
-pub(super) struct Sought<'a> {
+/// What a client's template is known by.
+pub(super) struct TemplateKey<'a> {
     pub key: Key,
-    /// What the persistence engine keeps the client by; empty without an engine.
+    /// Data of a persistence engine; empty for none.
     pub data: &'a [u8],
-    /// Firewall mark of the packet.
+    /// Firewall mark of the packet that may make it.
     pub mark: u32,
 }
 
@@ -88,7 +86,7 @@ impl Forwarder {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
-        if packet.protocol == Protocol::Sctp && packet.opening == NO_CHUNK {
+        if packet.protocol == Protocol::Sctp && packet.event == Event::Nothing {
             return Decision::Verdict(Verdict::Drop(DropReason::Malformed));
         }
         if !self.may_open(packet) {
@@ -106,7 +104,9 @@ impl Forwarder {
             is_error: false,
         };
         match self.schedule(service, &opener, now) {
-            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => self.serve_once(&connection, packet, target),
+            Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => {
+                self.serve_once(&connection, packet, now, target)
+            }
             Ok(connection) => self.insert(&connection, packet, hash, now, target),
             Err(decision) => decision,
         }
@@ -169,8 +169,8 @@ impl Forwarder {
             other: Endpoint::new(address, if keeps_port { port } else { 0 }),
         };
         let data = self.engine_data(service, opener)?;
-        let sought = Sought { key, data, mark: opener.mark };
-        let template = self.template(&sought, persistence, now, None, |forwarder| {
+        let wanted = TemplateKey { key, data, mark: opener.mark };
+        let template = self.template(&wanted, persistence, now, None, |forwarder| {
             let picked = forwarder.pick(service, opener, now)?;
             let server = forwarder.shared.destinations.get(picked).endpoint();
             Some((picked, Endpoint::new(server.address, if keeps_port { server.port } else { 0 })))
@@ -185,18 +185,17 @@ impl Forwarder {
         Ok(self.connection(service, opener, template.destination, server_port, template.id))
     }
 
-    /// The valid template that is sought (and to `wanted`, if any), or a new one to the destination that `choose`
+    /// The valid template with this key (and to `wanted`, if any), or a new one to the destination that `choose`
     /// gives; in either case counted as the controller of the connection to come, its timer started anew.
     pub(super) fn template(
         &self,
-        sought: &Sought<'_>,
+        &TemplateKey { key, data, mark }: &TemplateKey<'_>,
         persistence: &Persistence,
         now: Instant,
         wanted: Option<DestinationId>,
         choose: impl FnOnce(&Self) -> Option<(DestinationId, Endpoint)>,
     ) -> Result<Template, NoTemplate> {
         let connections = &self.shared.connections;
-        let Sought { key, data, mark } = *sought;
         let hash = match data {
             [] => connections.hash(key.protocol, key.client),
             data => connections.hash_of_data(data),
@@ -270,7 +269,7 @@ impl Forwarder {
     }
 
     /// Serves a packet of one-packet scheduling: a connection that is in no table and over with the packet.
-    fn serve_once(&self, connection: &New, packet: &Packet, target: &mut Target) -> Decision {
+    fn serve_once(&self, connection: &New, packet: &Packet, now: Instant, target: &mut Target) -> Decision {
         target.destination = connection.destination_id;
         target.new = connection.destination;
         let method = connection.flags.method();
@@ -282,7 +281,7 @@ impl Forwarder {
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
-        self.shared.connections.end_one_packet(connection.controller);
+        self.end_one_packet(connection.controller, now);
         match method {
             Method::Masquerading => Decision::Masquerade,
             method => Decision::Forward(method),
@@ -344,17 +343,12 @@ impl Forwarder {
     /// TCP opens with a SYN, SCTP with an INIT (or, when sloppy, with anything but RST and ABORT); a datagram always
     /// does, and IPsec never.
     fn may_open(&self, packet: &Packet) -> bool {
-        match packet.protocol {
-            Protocol::Tcp => {
-                packet.opening & FLAG_RST == 0
-                    && (packet.opening & FLAG_SYN != 0 || self.shared.sysctls.is_on(Knob::SloppyTcp))
-            }
-            Protocol::Udp => !packet.is_ipsec,
-            Protocol::Sctp => {
-                packet.opening != chunk::ABORT
-                    && (packet.opening == chunk::INIT || self.shared.sysctls.is_on(Knob::SloppySctp))
-            }
-        }
+        let sloppy = match packet.protocol {
+            Protocol::Udp => return !packet.is_ipsec,
+            Protocol::Tcp => Knob::SloppyTcp,
+            Protocol::Sctp => Knob::SloppySctp,
+        };
+        packet.opening & ENDS == 0 && (packet.opening & BEGINS != 0 || self.shared.sysctls.is_on(sloppy))
     }
 
     /// Addresses that the host accepts from nobody (`ip_route_input_slow`, `fib_validate_source`).

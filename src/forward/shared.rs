@@ -1,14 +1,16 @@
 //! What all workers and control share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::base::{Address, InterfaceId, Published, Rng};
+use crate::base::{Address, Instant, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
+use crate::forward::path_mtu::PathMtus;
+use crate::forward::sync::{SharedRoles, SyncQueue};
 use crate::mark::Marks;
 use crate::route::Routes;
 use crate::service::real_servers::RealServers;
@@ -32,6 +34,8 @@ pub struct NeighbourRequest {
 pub struct WorkerSlot {
     /// Its counters.
     pub counters: WorkerCounters,
+    /// Its records for the sync daemon.
+    pub sync_queue: SyncQueue,
     adopted: AtomicU64,
 }
 
@@ -52,10 +56,14 @@ pub struct Shared {
     pub destinations: Arc<Destinations>,
     /// Connections.
     pub connections: Table,
+    /// What routers said of the paths to real servers.
+    pub path_mtus: PathMtus,
     /// Knobs.
     pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
     pub defence: Defence,
+    /// Which sync daemons run.
+    pub sync_roles: SharedRoles,
     /// What the schedulers' chance comes from.
     pub scheduler_seed: u64,
     /// Link addresses that workers want.
@@ -63,13 +71,21 @@ pub struct Shared {
     /// One slot a worker.
     pub workers: Box<[Arc<WorkerSlot>]>,
     change: AtomicU64,
+    /// Milliseconds since midnight, universal time, at the start.
+    start_of_day: AtomicU32,
 }
 
 impl Shared {
     /// Empty tables for `workers` workers.
     pub fn new(workers: usize, table: TableConfig, routes: Routes, rng: &mut Rng) -> Self {
         let destinations = Arc::new(Destinations::default());
-        let slot = || Arc::new(WorkerSlot { counters: WorkerCounters::default(), adopted: AtomicU64::new(ASLEEP) });
+        let slot = || {
+            Arc::new(WorkerSlot {
+                counters: WorkerCounters::default(),
+                sync_queue: SyncQueue::default(),
+                adopted: AtomicU64::new(ASLEEP),
+            })
+        };
         Self {
             services: Published::new(Services::default()),
             real_servers: Published::new(RealServers::default()),
@@ -77,13 +93,28 @@ impl Shared {
             routes: Published::new(routes),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
+            path_mtus: PathMtus::default(),
             sysctls: Arc::default(),
             defence: Defence::default(),
+            sync_roles: SharedRoles::default(),
             scheduler_seed: rng.next_u64(),
             neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
             workers: (0..workers).map(|_| slot()).collect(),
             change: AtomicU64::new(1),
+            start_of_day: AtomicU32::new(0),
         }
+    }
+
+    /// Sets what time of day, universal time, the director started at, as the host's clock has it now.
+    pub fn set_start_of_day(&self, milliseconds: u32) {
+        self.start_of_day.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since midnight, universal time, as IP options and ICMP have them (RFC 791 section 3.1).
+    pub fn milliseconds_of_day(&self, now: Instant) -> u32 {
+        const DAY: u64 = 24 * 60 * 60 * 1000;
+        let start = u64::from(self.start_of_day.load(Ordering::Relaxed));
+        ((start + now.milliseconds()) % DAY) as u32
     }
 
     /// Says that something which workers read has changed; returns the number to wait for with

@@ -153,6 +153,94 @@ fn a_path_follows_its_destination_and_the_routes() {
     assert_eq!(bench.run(&[segment(1025, 64, ACK)]), [Verdict::Pass]);
 }
 
+/// A segment of 1000 octets more.
+fn long_segment(port: u16, flags: u8) -> Vec<u8> {
+    let mut frame = segment(port, 64, flags);
+    frame.resize(frame.len() + 1000, 7);
+    frame[16..18].copy_from_slice(&1040u16.to_be_bytes());
+    frame[24..26].fill(0);
+    let sum = checksum::of(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// What one worker has learned of a path counts for packets after that, for ten minutes.
+#[test]
+fn a_learned_path_mtu_narrows_a_tunnel_until_it_ends() {
+    let mut bench = Bench::new(Method::Tunnelling);
+    let sent = Verdict::Transmit(InterfaceId(1));
+    assert_eq!(bench.run(&[long_segment(1025, SYN), long_segment(1025, ACK)]), [sent; 2]);
+    let shared = Arc::clone(bench.forwarder.shared());
+    shared.path_mtus.learn("10.2.0.2".parse().unwrap(), 1000, 1500, bench.now);
+    assert_eq!(bench.run(&[long_segment(1025, ACK)]), [Verdict::Drop(DropReason::TooBig)]);
+    let answers: Vec<_> = bench.port.take_transmitted().filter(|(interface, _)| *interface == InterfaceId(0)).collect();
+    assert_eq!(answers[0].1[34..36], [3, 4]);
+    assert_eq!(answers[0].1[40..42], 980u16.to_be_bytes());
+    assert_eq!(bench.run(&[segment(1025, 64, ACK)]), [sent], "small ones go on");
+    bench.now = bench.now + path_mtu::PATH_MTU_LIFETIME;
+    assert_eq!(bench.run(&[long_segment(1026, SYN), long_segment(1026, ACK)]), [sent; 2]);
+}
+
+/// An error about a tunnel's packet: the client is told, the path narrows; with another server in it, it is the host's.
+#[test]
+fn an_error_about_a_tunnel_packet_reaches_the_client() {
+    let mut bench = Bench::new(Method::Tunnelling);
+    bench.run(&[segment(1025, 64, SYN)]);
+    let outer = bench.port.take_transmitted().next().unwrap().1.split_off(14);
+    let error = |quoted: &[u8]| {
+        let message = [&[3, 4, 0, 0, 0, 0, 0x03, 0xe8], quoted].concat();
+        let mut frame = vec![2, 0, 0, 0, 0, 0xfe, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, 0, (20 + message.len()) as u8, 0, 1, 0, 0, 64, 1, 0, 0, 10, 2, 0, 77, 10, 2, 0, 254]);
+        frame.extend(message);
+        for (field, part) in [(24, 14..34), (36, 34..frame.len())] {
+            let sum = checksum::of(&frame[part]);
+            frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        frame
+    };
+    let mut other = outer.clone();
+    other[19] = 3;
+    assert_eq!(bench.run(&[error(&other)]), [Verdict::Pass]);
+    let mut broken = error(&outer);
+    broken[36] ^= 1;
+    assert_eq!(bench.run(&[broken]), [Verdict::Drop(DropReason::IcmpChecksum)]);
+    let shared = Arc::clone(bench.forwarder.shared());
+    assert_eq!(shared.path_mtus.find("10.2.0.2".parse().unwrap()), None);
+
+    assert_eq!(bench.run(&[error(&outer)]), [Verdict::Drop(DropReason::TunnelError)]);
+    assert_eq!(shared.path_mtus.find("10.2.0.2".parse().unwrap()), Some(1000));
+    let (interface, answer) = bench.port.take_transmitted().next().unwrap();
+    assert_eq!(
+        (interface, &answer[30..36], &answer[40..42]),
+        (InterfaceId(0), &[10, 1, 0, 2, 3, 4][..], &[5, 0xc8][..])
+    );
+    assert_eq!(answer[42..], outer[20..], "it quotes the packet inside");
+    assert_eq!(bench.forwarder.counters().destination(DestinationId(1)).out_packets.get(), 1);
+}
+
+/// A source route is refused where a service would take the packet; options that the host must complain of are its own.
+#[test]
+fn options_decide_where_a_packet_ends() {
+    let with_options = |options: [u8; 8], to: u8| {
+        let mut frame = segment(1025, 64, SYN);
+        frame.splice(34..34, options);
+        (frame[14], frame[17], frame[33]) = (0x47, 48, to);
+        frame[24..26].fill(0);
+        let sum = checksum::of(&frame[14..42]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    let mut bench = Bench::new(Method::DirectRouting);
+    let route = [131, 7, 4, 10, 9, 0, 5, 0];
+    let verdicts =
+        bench.run(&[with_options(route, 1), with_options(route, 9), with_options([7, 9, 4, 0, 0, 0, 0, 0], 1)]);
+    assert_eq!(verdicts, [Verdict::Drop(DropReason::SourceRoute), Verdict::Pass, Verdict::Pass]);
+    assert_eq!(bench.run(&[with_options([7, 7, 4, 0, 0, 0, 0, 0], 1)]), [Verdict::Transmit(InterfaceId(1))]);
+    let sent = bench.port.take_transmitted().next().unwrap().1;
+    assert_eq!(sent[34..42], [7, 7, 8, 10, 9, 0, 1, 0]);
+    assert_eq!(checksum::of(&sent[14..42]), 0);
+}
+
 /// Slots stay from batch to batch; a frame without a packet must not be taken for the one before it.
 #[test]
 fn slots_keep_nothing_of_earlier_frames() {

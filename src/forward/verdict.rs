@@ -81,6 +81,10 @@ drop_reasons! {
     NoServer = "no-server";
     /// Refused by the drop_packet defence.
     Defence = "defence";
+    /// An ICMP error about a packet of one of our tunnels; the client was told where it can do something about it.
+    TunnelError = "tunnel-error";
+    /// A packet to a service by a route that its sender chose.
+    SourceRoute = "source-route";
     /// A packet of a SIP service that has no Call-ID.
     NoCallId = "no-call-id";
     /// An answer of a real server to nobody; the server was told (nat_icmp_send).

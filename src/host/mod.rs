@@ -16,5 +16,7 @@ pub mod proc_files;
 pub mod run;
 pub mod socket;
 pub mod state;
+pub mod sync;
+mod sys;
 pub mod workers;
 pub mod xdp;

@@ -24,6 +24,7 @@ use crate::host::pass::{Injector, PassInterface, PassThread};
 use crate::host::proc_files::{Directory, ProcFiles};
 use crate::host::socket::ControlSocket;
 use crate::host::state::{State, Wish};
+use crate::host::sync::any_readable;
 use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
@@ -89,6 +90,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         network.first_snapshot().await?;
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
+        shared.set_start_of_day(clock.start_of_day());
         set_sysctls(&shared.sysctls, &options)?;
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");
@@ -164,6 +166,7 @@ async fn control_loop(
     loop {
         let timeout = state.borrow().next_timeout();
         let publish_at = network.publish_at();
+        let receivers = state.borrow().sync_receivers();
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -172,6 +175,7 @@ async fn control_loop(
                 shared.routes.publish(network.snapshot());
                 state.borrow_mut().routes_changed();
             }
+            () = any_readable(&receivers) => state.borrow_mut().receive_sync(),
             () = tokio::time::sleep(timeout) => state.borrow_mut().handle_timeout(),
             _ = wishes.tick() => {
                 let wanted = state.borrow_mut().take_wanted();
@@ -186,6 +190,7 @@ async fn control_loop(
         }
     }
     tracing::info!("stopping");
+    state.borrow_mut().stop_sync();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! Control with its clock and its ways out: what the tasks of the control thread share.
 
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::Instant;
 use crate::command::program::Output;
-use crate::command::request::ConnectionInfo;
-use crate::command::{Reply, Request};
+use crate::command::request::{ConnectionInfo, DaemonRole};
+use crate::command::{Reply, Request, Response};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
 use crate::host::meminfo;
 use crate::host::pass::PassCounters;
+use crate::host::sync::{self, SyncSockets};
 use crate::host::xdp::Xdp;
 use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
@@ -40,6 +43,10 @@ pub struct State {
     description: Vec<String>,
     /// The last filter could not be put in place.
     owes_filter: bool,
+    /// Sockets of the sync daemons.
+    sync: SyncSockets,
+    /// The daemon whose sockets could not be opened.
+    sync_failure: Option<(DaemonRole, io::Error)>,
 }
 
 impl State {
@@ -54,6 +61,8 @@ impl State {
             passed: None,
             description: Vec::new(),
             owes_filter: false,
+            sync: SyncSockets::default(),
+            sync_failure: None,
         };
         state.drain();
         state
@@ -92,6 +101,7 @@ impl State {
         let (dropped, full) = kernel.fold((0, 0), |(dropped, full), k| (dropped + k.rx_dropped, full + k.rx_ring_full));
         line(dropped, "frames dropped by the kernel before a worker saw them");
         line(full, "frames dropped by the kernel because a receive ring was full");
+        line(self.sync.lost(), "sync datagrams: the kernel did not take them");
         text
     }
 
@@ -110,6 +120,10 @@ impl State {
     /// # Errors
     /// The refusal that the kernel would give.
     pub fn execute_unsettled(&mut self, request: Request) -> Reply {
+        let is_start = matches!(request, Request::StartDaemon(_));
+        if let Request::StartDaemon(rule) = &request {
+            self.control.learn_interface(&rule.interface, sync::mtu_of(&rule.interface));
+        }
         let ahead = self.control.filter_ahead(&request);
         self.change_filter(&ahead);
         let reply = self.control.execute_unsettled(self.clock.now(), request);
@@ -118,7 +132,37 @@ impl State {
                 ahead.into_iter().map(|change| FilterChange { present: false, ..change }).collect();
             self.change_filter(&back);
         }
-        reply
+        if is_start { self.open_sync().and(reply) } else { reply }
+    }
+
+    /// Opens the sockets of a sync daemon that was just started, if one was.
+    fn open_sync(&mut self) -> Reply {
+        self.drain();
+        let Some((role, error)) = self.sync_failure.take() else { return Ok(Response::Done) };
+        // Nobody is left without an answer: what is refused is the start, not this.
+        let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
+        self.drain();
+        Err(sync::refusal(&error))
+    }
+
+    /// The sockets of a backup daemon, to wait for.
+    pub fn sync_receivers(&self) -> Vec<Rc<tokio::net::UdpSocket>> {
+        self.sync.receivers()
+    }
+
+    /// Takes the sync datagrams that have arrived.
+    pub fn receive_sync(&mut self) {
+        let (control, now) = (&mut self.control, self.clock.now());
+        self.sync.receive(|datagram| control.receive_sync(now, datagram));
+    }
+
+    /// Stops the sync daemons; a master sends what it has.
+    pub fn stop_sync(&mut self) {
+        for role in [DaemonRole::Master, DaemonRole::Backup] {
+            // One that does not run is stopped.
+            let _ = self.control.execute(self.clock.now(), Request::StopDaemon(role));
+        }
+        self.drain();
     }
 
     /// Lets what was executed take effect, and does what follows from it outside.
@@ -197,8 +241,10 @@ impl State {
         self.drain();
     }
 
-    /// Takes the neighbours that workers asked for.
+    /// Takes the neighbours that workers asked for, and lets the records that they made go their way.
     pub fn take_wanted(&mut self) -> Vec<Wish> {
+        self.control.collect_sync(self.clock.now());
+        self.sync.send_backlog();
         self.drain();
         std::mem::take(&mut self.wanted)
     }
@@ -237,6 +283,13 @@ impl State {
                 Action::ChangeFilter(changes) => self.change_filter(&changes),
                 Action::ResolveNeighbour(request) => self.wanted.push(Wish::Once(request)),
                 Action::KeepNeighbour(request) => self.wanted.push(Wish::Keep(request)),
+                Action::StartSync(daemon) => {
+                    if let Err(error) = self.sync.start(&daemon) {
+                        self.sync_failure = Some((daemon.rule.role, error));
+                    }
+                }
+                Action::StopSync(role) => self.sync.stop(role),
+                Action::SendSync { port, datagram } => self.sync.send(port, datagram),
                 Action::Log(text) => tracing::info!("{text}"),
             }
         }

@@ -13,7 +13,7 @@ pub mod xsk;
 pub const BATCH_FRAMES: usize = 64;
 
 /// Free octets in front of a received frame, for the headers of a tunnel:
-/// the largest is IPv6 (40) + UDP (8) + GUE with a private option (12).
+/// the largest are 60 octets, IPv6 (40), UDP (8) and GUE with its option (12).
 pub const HEADROOM_OCTETS: usize = 64;
 
 /// A source and sink of frames over one memory: the queues of all interfaces that one worker serves.

@@ -277,15 +277,6 @@ pub const fn without_effect(knob: Knob) -> Option<&'static str> {
         Knob::DebugLevel => Some("log verbosity is set by the variable LVX_LOG"),
         Knob::IgnoreTunneled => Some("what the host decapsulates never comes back to the director"),
         Knob::SnatReroute => Some("answers are always routed anew"),
-        Knob::BackupOnly
-        | Knob::SyncPersistMode
-        | Knob::SyncPorts
-        | Knob::SyncQlenMax
-        | Knob::SyncRefreshPeriod
-        | Knob::SyncRetries
-        | Knob::SyncSockSize
-        | Knob::SyncThreshold
-        | Knob::SyncVersion => Some("connection synchronisation is not supported yet"),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@
 //! ```
 
 use crate::base::Address;
-use crate::wire::{Error, checksum, get_u16, get_u32, ipv4, set_u16};
+use crate::wire::{Error, checksum, get_u16, get_u32, ipv4, set_u16, set_u32};
 
 /// Octets of the header.
 pub const HEADER_OCTETS: usize = 8;
@@ -160,6 +160,15 @@ pub enum Failure {
     Prohibited,
     /// 11/0.
     TimeExceeded,
+    /// What another router said, passed on to whom it concerns.
+    Relayed {
+        /// Type.
+        message_type: u8,
+        /// Code.
+        code: u8,
+        /// The second word of the header.
+        rest: u32,
+    },
 }
 
 impl Failure {
@@ -171,6 +180,16 @@ impl Failure {
             Failure::FragmentationNeeded { .. } => (TYPE_UNREACHABLE, CODE_FRAGMENTATION_NEEDED),
             Failure::Prohibited => (TYPE_UNREACHABLE, 13),
             Failure::TimeExceeded => (TYPE_TIME_EXCEEDED, 0),
+            Failure::Relayed { message_type, code, .. } => (message_type, code),
+        }
+    }
+
+    /// The second word of the header.
+    const fn rest(self) -> u32 {
+        match self {
+            Failure::FragmentationNeeded { mtu } => mtu as u32,
+            Failure::Relayed { rest, .. } => rest,
+            _ => 0,
         }
     }
 }
@@ -216,10 +235,7 @@ pub fn emit_error(
     header.emit(ip);
     let (header, quote) = message.split_at_mut(HEADER_OCTETS);
     (header[field::TYPE], header[field::CODE]) = failure.type_and_code();
-    header[field::REST].fill(0);
-    if let Failure::FragmentationNeeded { mtu } = failure {
-        set_u16(header, field::MTU, mtu);
-    }
+    set_u32(header, field::REST, failure.rest());
     quote.copy_from_slice(&quoted[..quote.len()]);
     Message::new_unchecked(message).fill_checksum();
     Ok(())

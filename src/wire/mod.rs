@@ -7,16 +7,19 @@
 //! setter panics, as long as the length fields themselves are not changed to something longer; before it (on a view
 //! made by `new_unchecked`) each of them may.
 //!
-//! **Invariant**: nothing here allocates (but for [`pcapng`]), logs or decides.
+//! **Invariant**: nothing here allocates (but for [`pcapng`] and the datagrams that [`sync`] writes), logs or decides.
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod pcapng;
 pub mod sctp;
+pub mod sync;
 pub mod tcp;
 pub mod udp;
 
@@ -128,6 +131,7 @@ mod tests {
             if let Ok(segment) = tcp::Segment::new_checked(&bytes) {
                 let _ = (segment.payload(), segment.flags(), segment.window());
             }
+            let _ = (gre::carried(&bytes), gue::carried(&bytes));
             let _ = udp::Datagram::new_checked(&bytes).map(|datagram| datagram.length());
             let _ = icmpv4::Message::new_checked(&bytes).map(|message| message.is_error());
             let _ = icmpv6::Message::new_checked(&bytes).map(|message| message.is_error());

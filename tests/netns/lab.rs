@@ -187,7 +187,8 @@ pub struct Background {
 }
 
 impl Background {
-    fn start(command: &mut Command, log: PathBuf) -> Background {
+    /// Starts a command whose output goes to `log`.
+    pub fn start(command: &mut Command, log: PathBuf) -> Background {
         let file = File::create(&log).expect("log file");
         let errors = file.try_clone().expect("log file");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("a process");
@@ -209,6 +210,11 @@ impl Background {
             assert!(ended.is_none(), "ended ({ended:?}) before it printed '{text}':\n{}", self.log());
             None
         });
+    }
+
+    /// True until it has ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
     }
 
     /// Sends a signal.

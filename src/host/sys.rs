@@ -1,0 +1,32 @@
+//! System calls that nobody else says safely.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Octets of the longest interface name, its final zero included.
+const NAME_OCTETS: usize = 16;
+
+/// Makes a socket send and receive by this interface alone (`SO_BINDTODEVICE`, of which rustix has no form).
+///
+/// # Errors
+/// The kernel's, as when there is no such interface.
+pub fn bind_to_interface(socket: &OwnedFd, name: &str) -> io::Result<()> {
+    let mut octets = [0u8; NAME_OCTETS];
+    let length = name.len().min(NAME_OCTETS - 1);
+    octets[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the option's value is read from `octets`, of which `NAME_OCTETS` are there, and kept by nobody; the
+    // descriptor is open as long as `socket` is.
+    let result = unsafe {
+        libc::setsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            octets.as_ptr().cast(),
+            NAME_OCTETS as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
