@@ -298,7 +298,7 @@ fn tcp_transfer(net: &Net, to: &'static str, octets: usize) -> Duration {
 const WINDOW: u32 = 8;
 
 /// How often a datagram is sent at most.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 20;
 
 /// Datagrams that go and come back, a window at a time; returns how many came back whole.
 fn udp_echo(net: &Net, to: &'static str, count: u32, length: usize) -> u32 {

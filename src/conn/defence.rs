@@ -116,7 +116,7 @@ impl Table {
         mut condemned: impl FnMut(Entry<'_>) -> bool,
         goes_too: impl Fn(Entry<'_>) -> bool,
     ) -> usize {
-        let mut controllers = [EntryId::NONE; CONTROLLERS_MAX];
+        let mut controllers = [(EntryId::NONE, 0); CONTROLLERS_MAX];
         let (mut count, mut gone) = (0, 0);
         {
             let held = Held::lock(self.bucket_at(bucket));
@@ -127,7 +127,8 @@ impl Table {
                 }
                 let controller = entry.controller();
                 if !controller.is_none() && count < CONTROLLERS_MAX {
-                    controllers[count] = controller;
+                    // It cannot go as long as the entry counts there, so its words are its own.
+                    controllers[count] = (controller, self.hash_of_entry(self.entry(controller)));
                     count += 1;
                 }
                 self.remove(held.line, place);
@@ -144,19 +145,18 @@ impl Table {
             }
         }
         // Controllers stand in other buckets, and a thread holds one at a time.
-        let unused = controllers[..count].iter().filter(|&&id| self.drop_unused(id, &goes_too));
+        let unused = controllers[..count].iter().filter(|&&(id, hash)| self.drop_unused(id, hash, &goes_too));
         gone + unused.count()
     }
 
-    /// Removes an entry that controls nothing; false when it does, or is gone already.
-    fn drop_unused(&self, id: EntryId, goes: impl Fn(Entry<'_>) -> bool) -> bool {
+    /// Removes an entry that had this hash and controls nothing; false when it does, or is gone already.
+    fn drop_unused(&self, id: EntryId, hash: u64, goes: impl Fn(Entry<'_>) -> bool) -> bool {
         let entry = self.entry(id);
-        let hash = self.hash_of_entry(entry);
         let held = Held::lock(self.bucket_of(hash));
         let in_slot = (0..BUCKET_SLOTS).find(|&slot| slot_id(held.line, slot) == id);
         let is_here = in_slot.is_some() || self.overflow(held.line).any(|other| other.id() == id);
-        // Its words were read without its bucket: whatever it is now, it must be here.
-        if !is_here || entry.controlled() > 0 || !goes(entry) {
+        // Its cell may have been given to another entry meanwhile.
+        if !is_here || self.hash_of_entry(entry) != hash || entry.controlled() > 0 || !goes(entry) {
             return false;
         }
         self.remove(held.line, Place { id, slot: in_slot.map(|slot| slot as u8) });

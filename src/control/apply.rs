@@ -93,22 +93,20 @@ impl Control {
     fn delete_service(&mut self, key: &ServiceKey, now: Instant) -> Reply {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         let service = self.services.remove(index);
-        self.unlink(service);
-        self.server_gone(now);
+        self.unlink(service, now);
         self.services_changed();
         Ok(Response::Done)
     }
 
     fn clear(&mut self, now: Instant) -> Reply {
         for service in std::mem::take(&mut self.services) {
-            self.unlink(service);
+            self.unlink(service, now);
         }
-        self.server_gone(now);
         self.services_changed();
         Ok(Response::Done)
     }
 
-    fn unlink(&mut self, service: ServiceEntry) {
+    fn unlink(&mut self, service: ServiceEntry, now: Instant) {
         let key = service.rule.key;
         self.service_by_key.remove(&key);
         {
@@ -116,6 +114,9 @@ impl Control {
             let mut scheduling = service.scheduling.lock();
             scheduling.rebind(None, service.rule.flags, &self.shared.destinations);
             scheduling.ids.clear();
+        }
+        if !service.servers.is_empty() {
+            self.server_gone(now);
         }
         for mut server in service.servers {
             let growth = server.tally.take_growth(raw_counts(&self.shared, server.id));

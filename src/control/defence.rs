@@ -46,6 +46,11 @@ impl DefenceState {
 }
 
 impl Control {
+    /// True when the levels are to be looked at again by `now`.
+    pub fn is_defence_due(&self, now: Instant) -> bool {
+        self.next_defence <= now
+    }
+
     /// The host's free pages and those of its buffers, for the automatic levels.
     pub fn set_pages_available(&mut self, pages: u64) {
         self.defence.pages_available = i64::try_from(pages).unwrap_or(i64::MAX);

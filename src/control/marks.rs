@@ -68,6 +68,9 @@ impl Control {
     }
 
     fn marked_now(&self, family: Family) -> MarkedFlows {
+        if self.mark_rules.marks.rules(family).is_empty() {
+            return MarkedFlows::default();
+        }
         let keys = self.services.iter().map(|service| &service.rule.key);
         let keys = keys.chain(self.trash.items.keys().map(|(service_key, _)| service_key));
         let of_family = |key: &ServiceKey| match *key {

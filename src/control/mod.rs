@@ -168,8 +168,10 @@ pub struct Control {
 impl Control {
     /// An empty configuration over `shared`. `table_size` is what `size=` of listings says.
     pub fn new(shared: Arc<Shared>, table_size: u32, now: Instant) -> Self {
+        let mut rng = Rng::new(shared.scheduler_seed);
+        let defence_seed = rng.next_u64();
         Self {
-            rng: Rng::new(shared.scheduler_seed),
+            rng,
             shared,
             table_size,
             services: Vec::new(),
@@ -182,7 +184,7 @@ impl Control {
             next_service: 1,
             free_destinations: Vec::new(),
             next_destination: 1,
-            defence: DefenceState::new(1),
+            defence: DefenceState::new(defence_seed),
             next_defence: now + DEFENCE_PERIOD,
             next_estimate: now + ESTIMATE_PERIOD,
             next_trash: now + TRASH_PERIOD,

@@ -191,7 +191,9 @@ pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Res
         }
         ["sysctl", rest @ ..] if !rest.is_empty() => {
             let output = set_or_show(rest, shared);
-            control.sysctls_changed();
+            if rest.iter().any(|word| word.contains('=')) {
+                control.sysctls_changed();
+            }
             Ok(output)
         }
         ["proc", name] => match proc_files::read(control, name, now) {

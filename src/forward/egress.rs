@@ -305,7 +305,8 @@ impl Forwarder {
             return self.path(id);
         }
         match self.find_path(packet.destination.address, DestinationId::NONE) {
-            Path::Local => Path::Closed(DropReason::NoServer),
+            // The kernel says nothing to the sender either.
+            Path::Local | Path::Closed(DropReason::NoRoute) => Path::Closed(DropReason::NoServer),
             path => path,
         }
     }

@@ -223,10 +223,13 @@ impl State {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self) {
-        if let Some(pages) = meminfo::pages_available() {
+        let now = self.clock.now();
+        if self.control.is_defence_due(now)
+            && let Some(pages) = meminfo::pages_available()
+        {
             self.control.set_pages_available(pages);
         }
-        self.control.handle_timeout(self.clock.now());
+        self.control.handle_timeout(now);
         if self.owes_filter {
             let filter = self.control.filter().clone();
             self.put_filter(&filter);
