@@ -169,6 +169,7 @@ fn least_by_weight<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Lock;
 
     #[test]
     fn schedulers_are_found_by_the_name_they_give() {
@@ -178,5 +179,23 @@ mod tests {
         assert!(names().is_sorted());
         assert!(by_name("none", &Context::default()).is_none());
         assert!(by_name("", &Context::default()).is_none());
+    }
+
+    /// Many workers at once take turns: each destination gets exactly its share, and no connection is lost count of.
+    #[test]
+    fn shares_are_exact_however_many_workers_pick() {
+        const WORKERS: u32 = 4;
+        const PICKS: u32 = 6000;
+        for (name, shares) in [("rr", [8000, 8000, 8000]), ("wrr", [4000, 8000, 12000]), ("wlc", [4000, 8000, 12000])] {
+            let bench = Lock::new(testing::Bench::new(name, &[1, 2, 3]));
+            std::thread::scope(|scope| {
+                for _ in 0..WORKERS {
+                    scope.spawn(|| (0..PICKS).for_each(|_| assert!(bench.lock().pick().is_some())));
+                }
+            });
+            let bench = bench.lock();
+            let active = |n: u32| bench.table.get(DestinationId(n)).active();
+            assert_eq!([1, 2, 3].map(active), shares, "{name}");
+        }
     }
 }
