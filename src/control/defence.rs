@@ -86,7 +86,7 @@ impl Control {
 
     /// A second's worth of the `drop_entry` defence, when it is on.
     pub(super) fn drop_entries(&mut self, now: Instant) {
-        if self.shared.sysctls.get(Knob::DropEntry) < AUTOMATIC_ACTIVE {
+        if !self.shared.sysctls.is_defending(Knob::DropEntry) {
             return;
         }
         let shared = &self.shared;

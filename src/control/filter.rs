@@ -10,6 +10,7 @@ use crate::command::Request;
 use crate::command::request::ServerRule;
 use crate::control::{Action, Control, ServerEntry};
 use crate::service::filter::{Filter, FilterChange, Match, PortSpans};
+use crate::service::snapshot::FTP_PORT;
 use crate::service::{Method, Protocol, ServiceKey};
 
 /// The filter, and how often each of its matches was asked for.
@@ -120,9 +121,6 @@ impl Control {
     }
 }
 
-/// FTP's control port: its service takes the clients' data connections too.
-const FTP_PORT: u16 = 21;
-
 /// The port by which a service's packets are told from others; 0 for every port, as where it is 21: a client's data
 /// connection to a port of the server's choice is the service's (`ip_vs_service_find`).
 const fn steered_port(protocol: Protocol, port: u16) -> u16 {
@@ -154,26 +152,19 @@ fn of_service(key: &ServiceKey) -> impl Iterator<Item = Match> + use<> {
 /// What a server asks for; `masqueraded` when it masquerades or did.
 fn of_server(key: &ServiceKey, server: &ServerRule, masqueraded: bool) -> impl Iterator<Item = Match> + use<> {
     let endpoint = server.endpoint;
-    let (protocols, port): (&[Protocol], u16) = match *key {
-        _ if !masqueraded => (&[], 0),
-        ServiceKey::Address { protocol, endpoint: service } => {
-            let own: &[Protocol] = match protocol {
-                Protocol::Tcp => &[Protocol::Tcp],
-                Protocol::Udp => &[Protocol::Udp],
-                Protocol::Sctp => &[Protocol::Sctp],
-            };
+    let port = match *key {
+        ServiceKey::Address { protocol, endpoint: service } => match steered_port(protocol, service.port) {
             // Where the service takes every port, the server is asked at the client's port, whatever its own is.
-            let port = match steered_port(protocol, service.port) {
-                0 => 0,
-                port if endpoint.port == 0 => port,
-                _ => endpoint.port,
-            };
-            (own, port)
-        }
-        // Of any protocol, and from any port: a persistent service by mark does not look at the server's own.
-        ServiceKey::Mark { .. } => (&PortSpans::PROTOCOLS, 0),
+            0 => 0,
+            port if endpoint.port == 0 => port,
+            _ => endpoint.port,
+        },
+        // From any port: a persistent service by mark does not look at the server's own.
+        ServiceKey::Mark { .. } => 0,
     };
+    let key = *key;
+    let protocols = PortSpans::PROTOCOLS.into_iter().filter(move |protocol| masqueraded && key.serves(*protocol));
     let answers =
-        protocols.iter().map(move |protocol| Match::Server(protocol.number(), Endpoint::new(endpoint.address, port)));
+        protocols.map(move |protocol| Match::Server(protocol.number(), Endpoint::new(endpoint.address, port)));
     answers.chain([Match::ServerAddress(endpoint.address)])
 }

@@ -19,7 +19,7 @@ impl Control {
             None => {
                 // The kernel walks the table of addresses before that of marks, and ipvsadm's sorting does not hide it.
                 let (marks, addresses): (Vec<_>, Vec<_>) =
-                    self.services.iter().partition(|service| service.is_by_mark());
+                    self.services.iter().partition(|service| service.rule.key.is_mark());
                 addresses.into_iter().chain(marks).map(|service| self.service_info(service)).collect()
             }
         };

@@ -97,7 +97,7 @@ impl Control {
         let servers =
             servers.chain(self.trash.items.iter().map(|((service_key, _), item)| (service_key, item.server.id)));
         let used: Vec<Family> = servers
-            .filter(|(key, id)| matches!(key, ServiceKey::Mark { .. }) && !destinations.get(*id).is_unreferenced())
+            .filter(|(key, id)| key.is_mark() && !destinations.get(*id).is_unreferenced())
             .map(|(key, _)| key.family())
             .collect();
         for family in FAMILIES {

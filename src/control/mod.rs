@@ -114,10 +114,6 @@ impl ServiceEntry {
         }
     }
 
-    fn is_by_mark(&self) -> bool {
-        matches!(self.rule.key, ServiceKey::Mark { .. })
-    }
-
     fn engine(&self) -> Option<Engine> {
         self.rule.engine.as_deref().and_then(Engine::by_name)
     }

@@ -40,12 +40,7 @@ fn services(control: &Control) -> String {
         control.table_size
     );
     if let Ok(Response::Services { services, .. }) = control.list_services(None) {
-        // The kernel walks the table of addresses before that of marks.
-        let (marks, addresses): (Vec<_>, Vec<_>) =
-            services.iter().partition(|service| matches!(service.rule.key, ServiceKey::Mark { .. }));
-        for service in addresses.into_iter().chain(marks) {
-            write_service(&mut text, service);
-        }
+        services.iter().for_each(|service| write_service(&mut text, service));
     }
     text
 }

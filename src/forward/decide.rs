@@ -10,9 +10,6 @@ use crate::port::Port;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
 
-/// From this value on a defence is on: 2 by itself, 3 for good.
-const DEFENCE_ACTIVE: i64 = 2;
-
 /// What is to be done with a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Decision {
@@ -139,10 +136,7 @@ impl Forwarder {
             return self.decide_crossing(received, packet, now, target);
         }
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
-            return match self.real_servers().is_empty() {
-                true => self.decide_crossing(received, packet, now, target),
-                false => self.decide_unknown_outbound(received, packet, hash, now, target),
-            };
+            return self.decide_unknown_outbound(received, packet, hash, now, target);
         };
         self.follow_outbound(found, packet, target)
     }
@@ -260,6 +254,6 @@ impl Forwarder {
 
     #[inline]
     fn secure_tcp(&self) -> bool {
-        self.shared.sysctls.get(Knob::SecureTcp) >= DEFENCE_ACTIVE
+        self.shared.sysctls.is_defending(Knob::SecureTcp)
     }
 }

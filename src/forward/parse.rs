@@ -7,7 +7,7 @@ use crate::forward::verdict::DropReason;
 use crate::service::Protocol;
 use crate::wire::sctp::chunk;
 use crate::wire::tcp::{FLAG_RST, FLAG_SYN};
-use crate::wire::{checksum, sctp as sctp_wire};
+use crate::wire::{self, checksum};
 
 /// Octets of an Ethernet header without tags.
 pub const ETHERNET_OCTETS: usize = 14;
@@ -16,12 +16,13 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+const TCP: u8 = wire::tcp::PROTOCOL;
+const UDP: u8 = wire::udp::PROTOCOL;
+const SCTP: u8 = wire::sctp::PROTOCOL;
+const ICMP: u8 = wire::icmpv4::PROTOCOL;
+const ICMPV6: u8 = wire::icmpv6::PROTOCOL;
 const ESP: u8 = 50;
 const AH: u8 = 51;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// The port of IKE (RFC 7296 section 2).
 const KEY_EXCHANGE_PORT: u16 = 500;
@@ -123,8 +124,8 @@ pub enum Parsed {
 }
 
 /// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`],
-/// [`Parsed::FirstFragment`] or [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they stay. `station` is the interface's own link address: a frame for
-/// another station is the kernel's to ignore.
+/// [`Parsed::FirstFragment`] or [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they
+/// stay. `station` is the interface's own link address: a frame for another station is the kernel's to ignore.
 #[inline(always)]
 pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
     let Some(header) = frame.first_chunk::<ETHERNET_OCTETS>() else { return Parsed::Other };
@@ -256,7 +257,7 @@ fn walk_extensions(
                 8 + usize::from(extension[1]) * 8
             }
             // Within IPv6 the kernel walks past AH as past any other: what it protects is what counts.
-            51 => {
+            AH => {
                 let Some(extension) = frame[at..end].first_chunk::<8>() else {
                     return Err(Parsed::Bad(DropReason::Malformed));
                 };
@@ -294,6 +295,21 @@ struct Ip {
     length: usize,
     network: usize,
     transport: usize,
+}
+
+impl Ip {
+    /// What the IP header alone says of a packet; addresses left to those who know what goes with them.
+    fn without_transport(&self) -> Packet {
+        Packet {
+            family: self.family,
+            length: self.length as u16,
+            network: self.network as u16,
+            transport: self.transport as u16,
+            ttl: self.ttl,
+            dont_fragment: self.dont_fragment,
+            ..Packet::empty()
+        }
+    }
 }
 
 #[inline(always)]
@@ -340,24 +356,16 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
 /// hosts, UDP from port 500 to port 500 (`ip_vs_proto_ah_esp.c`).
 #[cold]
 fn parse_rare(segment: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
-    let known = Packet {
-        family: ip.family,
-        length: ip.length as u16,
-        network: ip.network as u16,
-        transport: ip.transport as u16,
-        ttl: ip.ttl,
-        dont_fragment: ip.dont_fragment,
-        ..Packet::empty()
-    };
+    let known = ip.without_transport();
     match ip.protocol {
-        sctp_wire::PROTOCOL => {
-            let Some(header) = segment.first_chunk::<{ sctp_wire::HEADER_OCTETS }>() else {
+        SCTP => {
+            let Some(header) = segment.first_chunk::<{ wire::sctp::HEADER_OCTETS }>() else {
                 return Parsed::Bad(DropReason::Malformed);
             };
-            let chunks = sctp_wire::chunk_types(segment);
+            let chunks = wire::sctp::chunk_types(segment);
             *packet = Packet {
                 // A sender that leaves the sum to its hardware leaves it zero.
-                partial_checksum: header[sctp_wire::CHECKSUM_OFFSET..] == [0; 4],
+                partial_checksum: header[wire::sctp::CHECKSUM_OFFSET..] == [0; 4],
                 source: Endpoint::new(ip.source, u16::from_be_bytes([header[0], header[1]])),
                 destination: Endpoint::new(ip.destination, u16::from_be_bytes([header[2], header[3]])),
                 protocol: Protocol::Sctp,
@@ -399,14 +407,8 @@ fn parse_icmp(message: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
     *packet = Packet {
         source: Endpoint::new(ip.source, 0),
         destination: Endpoint::new(ip.destination, 0),
-        family: ip.family,
-        length: ip.length as u16,
-        network: ip.network as u16,
-        transport: ip.transport as u16,
-        ttl: ip.ttl,
-        dont_fragment: ip.dont_fragment,
         is_error: true,
-        ..Packet::empty()
+        ..ip.without_transport()
     };
     Parsed::IcmpError
 }

@@ -11,12 +11,9 @@ use crate::forward::sip;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Route;
+use crate::service::snapshot::{FTP_DATA_PORT, FTP_PORT};
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Engine, Flow, Method, Persistence, Protocol, Service, ServiceKey};
-
-/// Active FTP's data port, from which the helper expects connections: never scheduled as a client's.
-const FTP_DATA_PORT: u16 = 20;
-const FTP_PORT: u16 = 21;
 
 const UDP_HEADER_OCTETS: usize = 8;
 
@@ -119,6 +116,7 @@ impl Forwarder {
         if self.shared.defence.takes_packet() {
             return Err(Decision::Verdict(Verdict::Drop(DropReason::Defence)));
         }
+        // From there a helper expects connections: they are no client's.
         if opener.client.port == FTP_DATA_PORT {
             return Err(Decision::Verdict(Verdict::Pass));
         }
@@ -255,17 +253,9 @@ impl Forwarder {
         controller: EntryId,
     ) -> New {
         let destination = self.shared.destinations.get(destination_id);
+        let server = Endpoint::new(destination.endpoint().address, server_port);
         let flags = Flags::new(destination.method());
-        let is_one_packet = service.one_packet && opener.protocol == Protocol::Udp;
-        New {
-            key: Key { protocol: Some(opener.protocol), client: opener.client, other: opener.service },
-            destination: Endpoint::new(destination.endpoint().address, server_port),
-            destination_id,
-            flags: if is_one_packet { flags.with(Flags::ONE_PACKET) } else { flags },
-            mark: opener.mark,
-            controller,
-            timeout_s: 0,
-        }
+        New { destination_id, controller, ..connection_to(server, flags, service, opener) }
     }
 
     /// Serves a packet of one-packet scheduling: a connection that is in no table and over with the packet.
@@ -304,20 +294,11 @@ impl Forwarder {
     fn without_server(&self, service: &Service, opener: &Opener<'_>) -> Result<New, Decision> {
         if service.is_by_mark() && self.may_bypass(opener) {
             let flags = Flags::new(Method::Bypass).without(Flags::INACTIVE).without(Flags::NO_OUTPUT);
-            let is_one_packet = service.one_packet && opener.protocol == Protocol::Udp;
             let nowhere = match opener.service.address.family() {
                 Family::V4 => Address::UNSPECIFIED_V4,
                 Family::V6 => Address::v6(0),
             };
-            return Ok(New {
-                key: Key { protocol: Some(opener.protocol), client: opener.client, other: opener.service },
-                destination: Endpoint::new(nowhere, 0),
-                destination_id: DestinationId::NONE,
-                flags: if is_one_packet { flags.with(Flags::ONE_PACKET) } else { flags },
-                mark: opener.mark,
-                controller: EntryId::NONE,
-                timeout_s: 0,
-            });
+            return Ok(connection_to(Endpoint::new(nowhere, 0), flags, service, opener));
         }
         if service.port() == FTP_PORT && opener.service.port != FTP_PORT {
             return Err(Decision::Verdict(Verdict::Pass));
@@ -358,6 +339,20 @@ impl Forwarder {
             || source.is_broadcast()
             || source.is_loopback()
             || self.routes().is_local(source)
+    }
+}
+
+/// The connection that `opener` asks `service` for, to `server`, which is no destination of ours.
+fn connection_to(server: Endpoint, flags: Flags, service: &Service, opener: &Opener<'_>) -> New {
+    let is_one_packet = service.one_packet && opener.protocol == Protocol::Udp;
+    New {
+        key: Key { protocol: Some(opener.protocol), client: opener.client, other: opener.service },
+        destination: server,
+        destination_id: DestinationId::NONE,
+        flags: if is_one_packet { flags.with(Flags::ONE_PACKET) } else { flags },
+        mark: opener.mark,
+        controller: EntryId::NONE,
+        timeout_s: 0,
     }
 }
 

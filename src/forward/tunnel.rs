@@ -26,7 +26,7 @@ const IPV6_IN: u8 = 41;
 
 /// Ports that GUE's source port is taken from: `net.ipv4.ip_local_port_range` as the kernel starts.
 const SOURCE_PORT_FIRST: u16 = 32768;
-const SOURCE_PORTS: u32 = 60999 - 32768 + 1;
+const SOURCE_PORTS: u32 = 60999 - SOURCE_PORT_FIRST as u32 + 1;
 
 const OCTETS_MAX: usize = ipv6::HEADER_OCTETS + udp::HEADER_OCTETS + gue::HEADER_OCTETS + gue::REMOTE_CHECKSUM_OCTETS;
 const _: () = assert!(OCTETS_MAX <= HEADROOM_OCTETS, "the headroom holds the longest outer headers");
@@ -122,11 +122,10 @@ impl Outer {
         let octets = self.octets(inner);
         let outer = &mut frame[ETHERNET_OCTETS..];
         let (class, ttl) = class_and_ttl(&outer[octets..], inner.family);
-        let protocol = match (self.tunnel, inner.family) {
-            (Tunnel::Ipip, Family::V4) => IPIP,
-            (Tunnel::Ipip, Family::V6) => IPV6_IN,
-            (Tunnel::Gue { .. }, _) => udp::PROTOCOL,
-            (Tunnel::Gre { .. }, _) => gre::PROTOCOL,
+        let protocol = match self.tunnel {
+            Tunnel::Ipip => ip_in_ip(inner.family),
+            Tunnel::Gue { .. } => udp::PROTOCOL,
+            Tunnel::Gre { .. } => gre::PROTOCOL,
         };
         let (header, behind) = outer.split_at_mut(ip_octets(self.family));
         header.copy_from_slice(&self.ip[..header.len()]);
@@ -165,11 +164,7 @@ impl Outer {
             let start = inner.transport - inner.network;
             RemoteChecksum { start, field: start + nat::checksum_offset(inner.protocol) as u16 }
         });
-        let protocol = match inner.family {
-            Family::V4 => IPIP,
-            Family::V6 => IPV6_IN,
-        };
-        gue::emit(&mut datagram[udp::HEADER_OCTETS..], protocol, remote);
+        gue::emit(&mut datagram[udp::HEADER_OCTETS..], ip_in_ip(inner.family), remote);
         let length = datagram.len() as u16;
         let mut view = udp::Datagram::new_unchecked(&mut *datagram);
         view.set_source_port(source_port(inner));
@@ -196,6 +191,14 @@ const fn ip_octets(family: Family) -> usize {
     match family {
         Family::V4 => ipv4::HEADER_OCTETS,
         Family::V6 => ipv6::HEADER_OCTETS,
+    }
+}
+
+/// The protocol number of a packet of the family inside another.
+const fn ip_in_ip(family: Family) -> u8 {
+    match family {
+        Family::V4 => IPIP,
+        Family::V6 => IPV6_IN,
     }
 }
 

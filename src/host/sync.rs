@@ -11,9 +11,9 @@ use std::rc::Rc;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netdevice, socket_with};
 
-use crate::base::{Address, Family};
+use crate::base::Family;
 use crate::command::request::{DaemonRole, DaemonRule, Refusal};
-use crate::control::sync::SyncDaemon;
+use crate::control::sync::{GROUP, SyncDaemon};
 use crate::host::sys::bind_to_interface;
 
 /// Datagrams that wait because the kernel's buffer is full; more are counted and lost.
@@ -212,7 +212,7 @@ fn open_socket(group: &SocketAddr) -> io::Result<OwnedFd> {
 }
 
 fn group_of(rule: &DaemonRule, index: u32, port: u16) -> SocketAddr {
-    let group = rule.group.unwrap_or(Address::v4(0xe000_0051));
+    let group = rule.group.unwrap_or(GROUP);
     match (group.family(), group.to_ip()) {
         (Family::V4, IpAddr::V4(group)) => SocketAddrV4::new(group, port).into(),
         (_, IpAddr::V6(group)) => SocketAddrV6::new(group, port, 0, index).into(),

@@ -7,7 +7,7 @@ use crate::base::Endpoint;
 use crate::base::hasher::BuildWordHasher;
 use crate::service::destination::DestinationId;
 use crate::service::snapshot::Service;
-use crate::service::types::{Protocol, ServiceKey};
+use crate::service::types::Protocol;
 
 /// A masqueraded real server.
 #[derive(Clone)]
@@ -16,16 +16,6 @@ pub struct RealServer {
     pub id: DestinationId,
     /// The service that lists it.
     pub service: Arc<Service>,
-}
-
-impl RealServer {
-    /// The servers of a mark serve every protocol.
-    fn serves(&self, protocol: Protocol) -> bool {
-        match self.service.key {
-            ServiceKey::Address { protocol: known, .. } => known == protocol,
-            ServiceKey::Mark { .. } => true,
-        }
-    }
 }
 
 /// All masqueraded real servers. Empty while nothing asks for them (sysctl nat_icmp_send, persistence engines).
@@ -51,6 +41,6 @@ impl RealServers {
 
     /// The real server that a packet of `protocol` from `source` comes from (`ip_vs_find_real_service`).
     pub fn find(&self, protocol: Protocol, source: Endpoint) -> Option<&RealServer> {
-        self.by_endpoint.get(&source)?.iter().find(|server| server.serves(protocol))
+        self.by_endpoint.get(&source)?.iter().find(|server| server.service.key.serves(protocol))
     }
 }

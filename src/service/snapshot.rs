@@ -52,7 +52,7 @@ pub struct Service {
 impl Service {
     /// True when the service takes what carries a mark, whatever its protocol and port.
     pub const fn is_by_mark(&self) -> bool {
-        matches!(self.key, ServiceKey::Mark { .. })
+        self.key.is_mark()
     }
 
     /// The service's port; 0 for every port and for marks.
@@ -67,8 +67,10 @@ impl Service {
 /// First port that TCP connections of a port-21 service may use for passive data
 /// (`net.ipv4.ip_unprivileged_port_start`).
 const FTP_PASSIVE_PORT_MIN: u16 = 1024;
-const FTP_PORT: u16 = 21;
-const FTP_DATA_PORT: u16 = 20;
+/// FTP's control port: a TCP service there takes its clients' data connections too.
+pub const FTP_PORT: u16 = 21;
+/// The port from which an FTP server opens data connections.
+pub const FTP_DATA_PORT: u16 = 20;
 
 /// All virtual services, found by what a packet says.
 #[derive(Clone, Default)]

@@ -160,6 +160,12 @@ impl Sysctls {
         self.get(knob) != 0
     }
 
+    /// True when the defence that the knob steers is on: by itself (2), or for good (3).
+    #[inline]
+    pub fn is_defending(&self, knob: Knob) -> bool {
+        self.get(knob) >= 2
+    }
+
     /// Sets a knob that the director itself moves (the automatic defence modes).
     pub fn store(&self, knob: Knob, value: i64) {
         self.values[knob as usize].store(value, Relaxed);

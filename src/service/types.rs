@@ -175,6 +175,19 @@ impl ServiceKey {
             ServiceKey::Mark { family, .. } => *family,
         }
     }
+
+    /// True for a service by firewall mark.
+    pub const fn is_mark(&self) -> bool {
+        matches!(self, ServiceKey::Mark { .. })
+    }
+
+    /// True when the service takes packets of the protocol; one by mark takes all.
+    pub fn serves(&self, protocol: Protocol) -> bool {
+        match self {
+            ServiceKey::Address { protocol: own, .. } => *own == protocol,
+            ServiceKey::Mark { .. } => true,
+        }
+    }
 }
 
 /// ipvsadm's words for the service: `-t 10.0.0.1:80`, `-f 7 -6`.

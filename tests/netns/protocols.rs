@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::lab::{Lab, Shape};
-use crate::traffic::tally;
+use crate::traffic::{dns_server, tally};
 
 /// TCP and UDP streams both ways through masquerading.
 #[test]
@@ -55,26 +55,7 @@ fn dns_over_udp() {
     let mut servers = Vec::new();
     lab.adm_all(&["-A -u 10.9.0.1:53 -s rr", "-A -u [fd00:9::1]:53 -s rr"]);
     for number in 1..=3 {
-        let node = format!("rs{number}");
-        let answer = format!("--address=/who.lab.test/192.0.2.{number}");
-        let log = format!("dnsmasq{number}.log");
-        let mut server = lab.start(
-            &node,
-            &[
-                "dnsmasq",
-                "--keep-in-foreground",
-                "--log-facility=-",
-                "--conf-file=/dev/null",
-                "--pid-file=",
-                "--no-resolv",
-                "--no-hosts",
-                "--user=root",
-                &answer,
-            ],
-            &log,
-        );
-        server.wait_until_log_has("started");
-        servers.push(server);
+        servers.push(dns_server(&lab, number));
         lab.adm(&format!("-a -u 10.9.0.1:53 -r 10.2.0.{number}:53 -m"));
         lab.adm(&format!("-a -u [fd00:9::1]:53 -r [fd00:2::{number}]:53 -m"));
     }

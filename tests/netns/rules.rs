@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::lab::{Background, Lab, Shape, wait_for};
-use crate::traffic::{Load, curl, servers_in_turn, tally};
+use crate::traffic::{Load, curl, dns_server, servers_in_turn, tally};
 
 fn curl_from(lab: &Lab, source: &str, address: &str) -> String {
     let url = format!("http://{address}/");
@@ -76,24 +76,6 @@ fn one_packet_scheduling_spreads_one_port() {
     let listing = lab.adm("-Ln");
     assert!(listing.contains("UDP  10.9.0.2:53 rr ops"), "{listing}");
     drop(servers);
-}
-
-fn dns_server(lab: &Lab, number: u32) -> Background {
-    let answer = format!("--address=/who.lab.test/192.0.2.{number}");
-    let words = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--log-facility=-",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--no-resolv",
-        "--no-hosts",
-        "--user=root",
-        &answer,
-    ];
-    let mut server = lab.start(&format!("rs{number}"), &words, &format!("dnsmasq{number}.log"));
-    server.wait_until_log_has("started");
-    server
 }
 
 /// A removed server's connections end with it when the knob says so, and its clients come back through another.

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::lab::{Lab, expect_success, output};
+use crate::lab::{Background, Lab, expect_success, output};
 
 /// `curl` of the client for `path` at `address` (IPv6 without brackets): the body, or curl's exit status.
 pub fn curl(lab: &Lab, address: &str, path: &str) -> Result<String, i32> {
@@ -31,6 +31,25 @@ pub fn tally(names: &[String]) -> BTreeMap<&str, usize> {
         *counts.entry(name.as_str()).or_default() += 1;
     }
     counts
+}
+
+/// Real server `number` as a DNS server that says 192.0.2.`number` of who.lab.test.
+pub fn dns_server(lab: &Lab, number: u32) -> Background {
+    let answer = format!("--address=/who.lab.test/192.0.2.{number}");
+    let words = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--log-facility=-",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        &answer,
+    ];
+    let mut server = lab.start(&format!("rs{number}"), &words, &format!("dnsmasq{number}.log"));
+    server.wait_until_log_has("started");
+    server
 }
 
 /// Fetches 50 MB through `address` and compares them with what the servers have.

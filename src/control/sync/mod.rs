@@ -25,7 +25,7 @@ use crate::service::sysctl::Knob;
 use crate::wire::sync::{Record, Version};
 
 /// The group of IPv4 when none is given: 224.0.0.81.
-const GROUP: Address = Address::v4(0xe000_0051);
+pub const GROUP: Address = Address::v4(0xe000_0051);
 /// The UDP port when none is given.
 const PORT: u16 = 8848;
 /// Most sync ports (`IP_VS_SYNC_PORTS_MAX`).
