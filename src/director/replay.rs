@@ -118,7 +118,7 @@ impl Replay {
             "cat" => self.cat(&words[1..]),
             "modprobe" => {
                 if words.get(1).is_some_and(|module| module == "ip_vs_ftp") {
-                    self.director.shared().connections.helper_ports().set(&[FTP_PORT_DEFAULT]);
+                    self.director.control_mut().serve_ftp(&[FTP_PORT_DEFAULT]);
                 }
                 Ok(Output { exit: 0, stdout: String::new(), stderr: String::new() })
             }
