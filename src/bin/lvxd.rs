@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use lvx::conn::helper::HELPER_PORTS_MAX;
 use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
 use lvx::host::xdp::AttachMode;
@@ -65,6 +66,11 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 27))]
     conn_max: u32,
 
+    /// Help FTP through masquerading at these ports (at most 8), as the module ip_vs_ftp does [ports without a value: 21].
+    #[arg(long, value_name = "PORT[,PORT…]", value_delimiter = ',', num_args = 0..=1, default_missing_value = "21",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    ftp: Option<Vec<u16>>,
+
     /// Let system calls poll the driver for so many microseconds instead of waiting for interrupts.
     #[arg(long, value_name = "MICROSECONDS")]
     busy_poll: Option<u32>,
@@ -112,6 +118,10 @@ fn main() -> ExitCode {
 fn options(arguments: Arguments) -> Result<Options, StartError> {
     let usage = |text: String| StartError::new(ExitStatus::Usage, text);
     let cpus = arguments.cpus.as_deref().map(cpus::parse_list).transpose().map_err(usage)?;
+    let ftp_ports = arguments.ftp.unwrap_or_default();
+    if ftp_ports.len() > HELPER_PORTS_MAX {
+        return Err(usage(format!("--ftp takes at most {HELPER_PORTS_MAX} ports")));
+    }
     let mut sysctls = Vec::new();
     for word in &arguments.sysctl {
         let pair = word.split_once('=').ok_or_else(|| usage(format!("--sysctl takes NAME=VALUE, not `{word}'")))?;
@@ -134,6 +144,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         sysctls,
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,
+        ftp_ports,
         busy_poll_us: arguments.busy_poll,
         proc: arguments.proc.map(|directory| ProcOptions {
             directory,

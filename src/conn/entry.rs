@@ -12,7 +12,7 @@
 //!       8  packets from the client
 //!       9  firewall mark of the first packet
 //!      10  next entry of the bucket's overflow chain, or of the free list
-//!      11  extra record (persistence engine data, sequence adjustment)
+//!      11  extra record (a template's persistence engine data, a connection's moved sequence numbers)
 //!      12  client, virtual, destination address: 3 words (IPv4, one line in all) or 12 (IPv6, 96 octets in all)
 //! ```
 //!
@@ -94,6 +94,13 @@ impl Flags {
     pub const TRACKED: Flags = Flags(0x1_0000);
     /// Has no destination of this director (its address alone is known).
     pub const NO_DESTINATION: Flags = Flags(1 << 24);
+    /// A helper watches it.
+    pub const HELPED: Flags = Flags(1 << 25);
+    /// The client of a watched FTP connection has asked for a passive data connection: by PASV.
+    pub const PASSIVE: Flags = Flags(1 << 26);
+    /// Likewise by EPSV.
+    pub const EXTENDED_PASSIVE: Flags = Flags(1 << 27);
+    pub(super) const HELPER_MODES: Flags = Flags(Self::PASSIVE.0 | Self::EXTENDED_PASSIVE.0);
 
     /// The forwarding method.
     #[inline]
@@ -516,7 +523,7 @@ impl<'a> Entry<'a> {
         self.set(NEXT, next.0);
     }
 
-    /// The record of its persistence engine; 0 for none.
+    /// A template's record of its persistence engine, a connection's of its moved sequence numbers; 0 for none.
     #[inline]
     pub(super) fn extra(self) -> u32 {
         self.word(EXTRA)

@@ -8,7 +8,8 @@
 //! the state stands in free bits beside the destination's port, and the moment in a table beside the entries'
 //! cells, which is not touched unless `sync_refresh_period` asks for it.
 //!
-//! **Deviation**: moved sequence numbers (of FTP through NAT) are neither kept nor sent.
+//! **Deviation**: moved sequence numbers (of FTP through NAT) are neither sent nor taken over; nor does the kernel's
+//! helper, which leaves them to netfilter, set the flags that announce them.
 
 use crate::base::{Endpoint, Instant};
 use crate::conn::engine_data::EngineOctets;
@@ -185,7 +186,7 @@ impl Table {
         if !self.is_due(entry, policy, packets, now_ticks) {
             return false;
         }
-        let engine_data = match entry.extra() {
+        let engine_data = match Self::engine_record(entry) {
             0 => None,
             record => Some(self.engine_records().octets(record)),
         };

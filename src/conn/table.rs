@@ -19,6 +19,7 @@ use crate::base::memory::{Line, Slab, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
 use crate::conn::engine_data::EngineRecords;
 use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::helper::{HelperPorts, MovedRecords};
 use crate::conn::pool::Pool;
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::{sctp, tcp};
@@ -118,6 +119,10 @@ pub struct Table {
     v4: Pool<Line<WORDS_V4>>,
     v6: Pool<[AtomicU32; WORDS_V6]>,
     engine_records: EngineRecords,
+    helper_ports: HelperPorts,
+    moved_records: MovedRecords,
+    /// Entries that wait for their client's port.
+    no_client_port: AtomicU32,
     /// Until when backups have each entry, by number, IPv4 and IPv6.
     sync_ends: [Slab<AtomicU32>; 2],
     /// A master wants to know whose end was put off.
@@ -141,6 +146,9 @@ impl Table {
             v4: Pool::new(Family::V4, config.connections_max),
             v6: Pool::new(Family::V6, config.connections_max),
             engine_records: EngineRecords::new(),
+            helper_ports: HelperPorts::default(),
+            moved_records: MovedRecords::new(),
+            no_client_port: AtomicU32::new(0),
             sync_ends: [(); 2].map(|()| Slab::new(config.connections_max as usize + 1)),
             notes_postponed: AtomicBool::new(false),
             postponed: ArrayQueue::new(POSTPONED_MAX),
@@ -288,7 +296,7 @@ impl Table {
 
     /// The data by which a persistence engine remembers an entry; empty for none.
     pub fn engine_data(&self, entry: Entry<'_>) -> Vec<u8> {
-        match entry.extra() {
+        match Self::engine_record(entry) {
             0 => Vec::new(),
             record => self.engine_records.load(record),
         }
@@ -307,6 +315,25 @@ impl Table {
 
     pub(super) const fn engine_records(&self) -> &EngineRecords {
         &self.engine_records
+    }
+
+    /// The record of a template's persistence engine; 0 for none.
+    #[inline]
+    pub(super) fn engine_record(entry: Entry<'_>) -> u32 {
+        if entry.flags().has(Flags::TEMPLATE) { entry.extra() } else { 0 }
+    }
+
+    /// The ports of the FTP helper.
+    pub const fn helper_ports(&self) -> &HelperPorts {
+        &self.helper_ports
+    }
+
+    pub(super) const fn moved_records(&self) -> &MovedRecords {
+        &self.moved_records
+    }
+
+    pub(super) const fn no_client_port(&self) -> &AtomicU32 {
+        &self.no_client_port
     }
 
     /// Until when backups have an entry; `None` when they were never told under `sync_refresh_period`.
@@ -367,7 +394,7 @@ impl Table {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
-        if new.key.client.port != 0 {
+        if new.key.client.port != 0 || new.flags.has(Flags::NO_CLIENT_PORT) {
             let wanted = Wanted::new(&new.key);
             let same = move |entry: Entry<'_>| wanted.is_inbound(entry);
             if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, same) {
@@ -396,7 +423,11 @@ impl Table {
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
         entry.set_key(new.key.client, new.key.other);
         entry.set_destination_endpoint(new.destination);
-        entry.set_flags(new.flags);
+        let is_watched = self.helper_ports.is_on();
+        entry.set_flags(if is_watched { self.helper_ports.watch(new) } else { new.flags });
+        if new.flags.has(Flags::NO_CLIENT_PORT) {
+            self.no_client_port.fetch_add(1, Ordering::Relaxed);
+        }
         entry.start_timer(timeout_s, State::NONE, new.key.protocol);
         entry.set_deadline(now_ticks.wrapping_add(timeout_s * TICKS_PER_SECOND));
         entry.set_destination(new.destination_id);
@@ -443,7 +474,7 @@ impl Table {
 
     /// The hash under which an entry stands.
     pub(super) fn hash_of_entry(&self, entry: Entry<'_>) -> u64 {
-        match entry.extra() {
+        match Self::engine_record(entry) {
             0 => self.hash(entry.protocol(), entry.client()),
             record => self.hash_of_data(&self.engine_records.load(record)),
         }
@@ -643,8 +674,16 @@ impl Table {
             destination.unbind(flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
         }
         self.release_controller(entry.controller());
-        if entry.extra() != 0 {
-            self.engine_records.free(entry.extra());
+        match entry.extra() {
+            0 => {}
+            record if flags.has(Flags::TEMPLATE) => self.engine_records.free(record),
+            record => self.moved_records.free(record),
+        }
+        if flags.has(Flags::HELPED) {
+            self.helper_ports.release(entry);
+        }
+        if flags.has(Flags::NO_CLIENT_PORT) {
+            self.no_client_port.fetch_sub(1, Ordering::Relaxed);
         }
         self.free(place.id);
         self.counters.removed.fetch_add(1, Ordering::Relaxed);
@@ -810,6 +849,16 @@ impl<'t> Found<'t> {
     pub fn control(&self) -> EntryId {
         self.entry.control();
         self.entry.id()
+    }
+
+    /// Counts the entry as inactive.
+    pub(super) fn leave_active(&self) {
+        self.table.enter(self.entry, false, false);
+    }
+
+    /// Takes the entry out of the table.
+    pub(super) fn remove(self) {
+        self.table.remove(self.bucket.line, Place { id: self.entry.id(), slot: self.slot });
     }
 
     /// Makes a template that must not be used again unfindable (`ip_vs_check_template`).

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use crate::base::Endpoint;
 use crate::command::Request;
 use crate::command::request::ServerRule;
+use crate::conn::helper::{FTP_PORT_DEFAULT, HELPER_PORTS_MAX};
 use crate::control::{Action, Control, ServerEntry};
 use crate::service::filter::{Filter, FilterChange, Match, PortSpans};
-use crate::service::snapshot::FTP_PORT;
 use crate::service::{Method, Protocol, ServiceKey};
 
 /// The filter, and how often each of its matches was asked for.
@@ -20,6 +20,24 @@ pub(super) struct FilterBook {
     counts: HashMap<Match, u32>,
     /// Matches that came or went since the host was told.
     changed: BTreeSet<Match>,
+    /// Ports of FTP services, whose data connections come from and go to any port.
+    ftp: FtpPorts,
+}
+
+/// The ports of services that have data connections of FTP: 21, for persistent services, and those of the helper.
+#[derive(Clone, Copy)]
+struct FtpPorts([u16; HELPER_PORTS_MAX + 1]);
+
+impl Default for FtpPorts {
+    fn default() -> Self {
+        Self([FTP_PORT_DEFAULT; HELPER_PORTS_MAX + 1])
+    }
+}
+
+impl FtpPorts {
+    fn has_service(self, protocol: Protocol, port: u16) -> bool {
+        protocol == Protocol::Tcp && self.0.contains(&port)
+    }
 }
 
 impl FilterBook {
@@ -54,23 +72,47 @@ impl FilterBook {
     }
 
     pub(super) fn ask_for_service(&mut self, key: &ServiceKey) {
-        of_service(key).for_each(|item| self.ask(item));
+        of_service(key, self.ftp).for_each(|item| self.ask(item));
     }
 
     pub(super) fn drop_service(&mut self, key: &ServiceKey) {
-        of_service(key).for_each(|item| self.drop(item));
+        of_service(key, self.ftp).for_each(|item| self.drop(item));
     }
 
     pub(super) fn ask_for_server(&mut self, key: &ServiceKey, server: &ServerEntry) {
-        of_server(key, &server.rule, server.masqueraded).for_each(|item| self.ask(item));
+        of_server(key, &server.rule, server.masqueraded, self.ftp).for_each(|item| self.ask(item));
     }
 
     pub(super) fn drop_server(&mut self, key: &ServiceKey, server: &ServerEntry) {
-        of_server(key, &server.rule, server.masqueraded).for_each(|item| self.drop(item));
+        of_server(key, &server.rule, server.masqueraded, self.ftp).for_each(|item| self.drop(item));
     }
 }
 
 impl Control {
+    /// Turns the FTP helper on for these ports, at most [`HELPER_PORTS_MAX`] of them. It watches connections that
+    /// begin afterwards.
+    pub fn serve_ftp(&mut self, ports: &[u16]) {
+        let ports = &ports[..ports.len().min(HELPER_PORTS_MAX)];
+        self.shared.connections.helper_ports().set(ports);
+        let mut ftp = FtpPorts::default();
+        ftp.0[..ports.len()].copy_from_slice(ports);
+        let book = &mut self.filter;
+        let ask_all = |book: &mut FilterBook, service: fn(&mut FilterBook, &ServiceKey), server: AskForServer| {
+            for entry in &self.services {
+                service(book, &entry.rule.key);
+                entry.servers.iter().for_each(|known| server(book, &entry.rule.key, known));
+            }
+            for ((key, _), trashed) in &self.trash.items {
+                service(book, key);
+                server(book, key, &trashed.server);
+            }
+        };
+        ask_all(book, FilterBook::drop_service, FilterBook::drop_server);
+        book.ftp = ftp;
+        ask_all(book, FilterBook::ask_for_service, FilterBook::ask_for_server);
+        self.update_filter();
+    }
+
     /// Brings what does not follow rule by rule up to date, and asks for the changes to be put in place.
     pub(super) fn update_filter(&mut self) {
         let marked = self.marked_flows().by_longest_prefix();
@@ -111,7 +153,8 @@ impl Control {
         if server.method != Method::Masquerading || self.service(service).is_none() {
             return Vec::new();
         }
-        let missing = of_server(service, server, true).filter(|item| !self.filter.counts.contains_key(item));
+        let missing =
+            of_server(service, server, true, self.filter.ftp).filter(|item| !self.filter.counts.contains_key(item));
         missing.map(|item| FilterChange { item, present: true }).collect()
     }
 
@@ -121,20 +164,19 @@ impl Control {
     }
 }
 
-/// The port by which a service's packets are told from others; 0 for every port, as where it is 21: a client's data
-/// connection to a port of the server's choice is the service's (`ip_vs_service_find`).
-const fn steered_port(protocol: Protocol, port: u16) -> u16 {
-    match (protocol, port) {
-        (Protocol::Tcp, FTP_PORT) => 0,
-        (_, port) => port,
-    }
+type AskForServer = fn(&mut FilterBook, &ServiceKey, &ServerEntry);
+
+/// The port by which a service's packets are told from others; 0 for every port, as where it is one of FTP: a client's
+/// data connection to a port of the server's choice is the service's (`ip_vs_service_find`), or the helper's.
+fn steered_port(ftp: FtpPorts, protocol: Protocol, port: u16) -> u16 {
+    if ftp.has_service(protocol, port) { 0 } else { port }
 }
 
 /// What a service asks for; services of marks are known by the rules.
-fn of_service(key: &ServiceKey) -> impl Iterator<Item = Match> + use<> {
+fn of_service(key: &ServiceKey, ftp: FtpPorts) -> impl Iterator<Item = Match> + use<> {
     let matches = match *key {
         ServiceKey::Address { protocol, endpoint } => {
-            let steered = Endpoint::new(endpoint.address, steered_port(protocol, endpoint.port));
+            let steered = Endpoint::new(endpoint.address, steered_port(ftp, protocol, endpoint.port));
             Some([
                 Match::Service(protocol.number(), steered),
                 Match::VirtualAddress(endpoint.address),
@@ -150,10 +192,15 @@ fn of_service(key: &ServiceKey) -> impl Iterator<Item = Match> + use<> {
 }
 
 /// What a server asks for; `masqueraded` when it masquerades or did.
-fn of_server(key: &ServiceKey, server: &ServerRule, masqueraded: bool) -> impl Iterator<Item = Match> + use<> {
+fn of_server(
+    key: &ServiceKey,
+    server: &ServerRule,
+    masqueraded: bool,
+    ftp: FtpPorts,
+) -> impl Iterator<Item = Match> + use<> {
     let endpoint = server.endpoint;
     let port = match *key {
-        ServiceKey::Address { protocol, endpoint: service } => match steered_port(protocol, service.port) {
+        ServiceKey::Address { protocol, endpoint: service } => match steered_port(ftp, protocol, service.port) {
             // Where the service takes every port, the server is asked at the client's port, whatever its own is.
             0 => 0,
             port if endpoint.port == 0 => port,

@@ -27,9 +27,18 @@ pub fn read(control: &Control, name: &str, now: Instant) -> Option<String> {
         "ip_vs" => Some(services(control)),
         "ip_vs_stats" => Some(totals(&control.total.stats())),
         "ip_vs_stats_percpu" => Some(totals_by_worker(control)),
-        "ip_vs_app" => Some("prot port    usecnt name\n".to_owned()),
+        "ip_vs_app" => Some(helpers(control)),
         _ => Some(connections(control, now, ConnectionTable::of(name)?)),
     }
+}
+
+/// `ip_vs_app_seq_show` of `ip_vs_app.c`.
+fn helpers(control: &Control) -> String {
+    let mut text = String::from("prot port    usecnt name\n");
+    for (port, uses) in control.shared.connections.helper_ports().list() {
+        let _ = writeln!(text, "{:<3}  {port:<7} {uses:<6} {:<17}", "TCP", "ftp");
+    }
+    text
 }
 
 fn services(control: &Control) -> String {

@@ -7,6 +7,7 @@ use crate::command::names::FileNames;
 use crate::command::program::{self, Executor, Output};
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
+use crate::conn::helper::FTP_PORT_DEFAULT;
 use crate::control::{proc_files, status};
 use crate::director::{Director, SyncSent};
 use crate::forward::Verdict;
@@ -115,7 +116,12 @@ impl Replay {
                 answer.map_err(ReplayError::Other)
             }
             "cat" => self.cat(&words[1..]),
-            "modprobe" => Ok(Output { exit: 0, stdout: String::new(), stderr: String::new() }),
+            "modprobe" => {
+                if words.get(1).is_some_and(|module| module == "ip_vs_ftp") {
+                    self.director.control_mut().serve_ftp(&[FTP_PORT_DEFAULT]);
+                }
+                Ok(Output { exit: 0, stdout: String::new(), stderr: String::new() })
+            }
             other => Err(ReplayError::Other(format!("unknown command `{other}'"))),
         }
     }

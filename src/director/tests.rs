@@ -11,6 +11,7 @@ use crate::port::memory::MemoryPortSize;
 use crate::route::{Database, net_file};
 use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 
+mod ftp;
 mod marks;
 mod sync;
 

@@ -21,6 +21,8 @@ pub(super) enum Decision {
     Masquerade,
     /// Send it to the client with the target's new source in it.
     ToClient,
+    /// As the two before, with this change of the batch (see `helper`).
+    Changed { direction: Direction, position: u16 },
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
     /// Pass an ICMP error about a balanced packet on to the real server.
@@ -115,7 +117,7 @@ impl Forwarder {
                 return self.open(received, packet, hash, now, target);
             }
         }
-        self.follow(found, packet, target)
+        self.follow(found, received, packet, now, target)
     }
 
     /// Decides on a packet that crosses the director, which may be a real server's answer (`ip_vs_out_hook`).
@@ -138,25 +140,37 @@ impl Forwarder {
         let Some(found) = self.shared.connections.find_outbound(hash, &key, now) else {
             return self.decide_unknown_outbound(received, packet, hash, now, target);
         };
-        self.follow_outbound(found, packet, target)
+        self.follow_outbound(found, received, packet, now, target)
     }
 
     /// Takes a real server's packet of a known connection on its way to the client, and lets the connection go.
     #[inline(always)]
-    pub(super) fn follow_outbound(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
+    pub(super) fn follow_outbound<P: Port>(
+        &self,
+        found: Found<'_>,
+        received: &Received<'_, P>,
+        packet: &Packet,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
         found.follow(Direction::Outbound, packet.event, self.secure_tcp());
         let entry = found.entry();
-        let (destination, method, service) = (entry.destination(), entry.flags().method(), entry.virtual_service());
-        drop(found);
+        let (destination, flags, service) = (entry.destination(), entry.flags(), entry.virtual_service());
+        let masqueraded = if flags.has(Flags::HELPED) {
+            self.help(found, Direction::Outbound, received, packet, now)
+        } else {
+            drop(found);
+            Decision::ToClient
+        };
         if destination != DestinationId::NONE && self.shared.destinations.get(destination).is_available() {
             let counters = self.counters().destination(destination);
             counters.out_packets.add(1);
             counters.out_octets.add(u64::from(packet.length));
         }
-        match method {
+        match flags.method() {
             Method::Masquerading => {
                 target.new = service;
-                Decision::ToClient
+                masqueraded
             }
             _ => Decision::Verdict(Verdict::Pass),
         }
@@ -164,31 +178,45 @@ impl Forwarder {
 
     /// Takes a packet of a known connection on its way to `target`, and lets the connection go.
     #[inline(always)]
-    fn follow(&self, found: Found<'_>, packet: &Packet, target: &mut Target) -> Decision {
+    pub(super) fn follow<P: Port>(
+        &self,
+        found: Found<'_>,
+        received: &Received<'_, P>,
+        packet: &Packet,
+        now: Instant,
+        target: &mut Target,
+    ) -> Decision {
         found.follow(Direction::Inbound, packet.event, self.secure_tcp());
         if self.roles().is_master {
             self.synchronise(&found);
         }
-        let method = found.entry().flags().method();
+        let flags = found.entry().flags();
+        let method = flags.method();
         if method == Method::Masquerading || target.destination == DestinationId::NONE {
             target.new = found.entry().destination_endpoint();
         }
-        drop(found);
+        let masqueraded = if flags.has(Flags::HELPED) {
+            self.help(found, Direction::Inbound, received, packet, now)
+        } else {
+            drop(found);
+            Decision::Masquerade
+        };
         if target.destination != DestinationId::NONE {
             let counters = self.counters().destination(target.destination);
             counters.in_packets.add(1);
             counters.in_octets.add(u64::from(packet.length));
         }
         match method {
-            Method::Masquerading => Decision::Masquerade,
+            Method::Masquerading => masqueraded,
             _ => Decision::Forward(method),
         }
     }
 
     /// Puts a new connection into the table and takes its first packet on its way.
-    pub(super) fn insert(
+    pub(super) fn insert<P: Port>(
         &self,
         connection: &crate::conn::New,
+        received: &Received<'_, P>,
         packet: &Packet,
         hash: u64,
         now: Instant,
@@ -202,7 +230,7 @@ impl Forwarder {
         if target.destination != DestinationId::NONE {
             target.epoch = self.shared.destinations.get(target.destination).epoch();
         }
-        self.follow(found, packet, target)
+        self.follow(found, received, packet, now, target)
     }
 
     /// Puts a new connection into the table and counts it, unless another worker was faster.

@@ -18,6 +18,8 @@ pub mod defence;
 mod egress;
 mod encapsulate;
 mod fragment;
+mod ftp;
+mod helper;
 mod icmp;
 mod marking;
 mod nat;

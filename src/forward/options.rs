@@ -10,6 +10,7 @@
 //! `accept_source_route` says (the kernel's default drops them too).
 
 use crate::base::{Address, Family, Instant};
+use crate::conn::Direction;
 use crate::forward::decide::Decision;
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
@@ -79,7 +80,9 @@ impl Forwarder {
         now: Instant,
     ) {
         let address = match decision {
-            Decision::ToClient | Decision::RelayToClient => service,
+            Decision::ToClient | Decision::RelayToClient | Decision::Changed { direction: Direction::Outbound, .. } => {
+                service
+            }
             _ => packet.destination.address,
         };
         let stamp = Stamp {

@@ -32,7 +32,7 @@ impl Forwarder {
                 return self.return_once(&connection, packet, target);
             }
             return match self.admit(&connection, hash, now) {
-                Ok(found) => self.follow_outbound(found, packet, target),
+                Ok(found) => self.follow_outbound(found, received, packet, now, target),
                 Err(_) => Decision::Verdict(Verdict::Pass),
             };
         }

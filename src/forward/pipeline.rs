@@ -10,6 +10,7 @@ use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
+use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
 use crate::forward::options::Wish;
@@ -44,6 +45,8 @@ pub struct Forwarder {
     slots: Vec<Slot>,
     /// Next hops of the batch's outbound packets.
     hops: Vec<Hop>,
+    /// What is to be changed in the batch's packets.
+    pub(super) changes: RefCell<Vec<Change>>,
     /// The batch's ICMP errors.
     errors: Vec<Quoting>,
     pub(super) paths: Vec<CachedPath>,
@@ -127,6 +130,7 @@ impl Forwarder {
             stations: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
             hops: Vec::with_capacity(BATCH_FRAMES),
+            changes: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),
             errors: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
             outers: Vec::new(),
@@ -183,6 +187,7 @@ impl Forwarder {
     fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         self.hops.clear();
         self.errors.clear();
+        self.changes.get_mut().clear();
         for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
@@ -351,6 +356,10 @@ impl Forwarder {
                 Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
                 Decision::ToClient => {
                     self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
+                }
+                Decision::Changed { direction, position } => {
+                    let hop = self.hop(slot.way);
+                    self.send_changed(port, frame, &slot.packet, &slot.target, (direction, position), hop)
                 }
                 Decision::Answer(answer) => {
                     if answer == Answer::Unwanted {

@@ -83,6 +83,11 @@ impl Forwarder {
         if self.is_martian(packet.source.address) {
             return Decision::Verdict(Verdict::Drop(DropReason::Martian));
         }
+        if self.shared.connections.has_expected()
+            && let Some(decision) = self.follow_expected(received, packet, hash, now, target)
+        {
+            return decision;
+        }
         if packet.protocol == Protocol::Sctp && packet.event == Event::Nothing {
             return Decision::Verdict(Verdict::Drop(DropReason::Malformed));
         }
@@ -104,7 +109,7 @@ impl Forwarder {
             Ok(connection) if connection.flags.has(Flags::ONE_PACKET) => {
                 self.serve_once(&connection, packet, now, target)
             }
-            Ok(connection) => self.insert(&connection, packet, hash, now, target),
+            Ok(connection) => self.insert(&connection, received, packet, hash, now, target),
             Err(decision) => decision,
         }
     }

@@ -35,6 +35,8 @@ pub struct Options {
     pub sysctls: Vec<(String, String)>,
     /// `conn_tab_bits`, 8..=27.
     pub conn_tab_bits: u8,
+    /// Ports of the FTP helper; none turns it off.
+    pub ftp_ports: Vec<u16>,
     /// Most connections of each family.
     pub connections_max: u32,
     /// Busy polling, microseconds a call; `None` for none.

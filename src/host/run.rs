@@ -95,7 +95,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");
         }
-        let control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
+        let mut control = Control::new(Arc::clone(&shared), 1 << options.conn_tab_bits, clock.now());
+        if !options.ftp_ports.is_empty() {
+            control.serve_ftp(&options.ftp_ports);
+        }
         let mut state = State::new(control, clock, xdp);
         for path in &options.marks {
             load_marks(&mut state, path)?;
