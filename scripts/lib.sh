@@ -27,7 +27,7 @@ disable_service() {
 }
 
 # Installs with apt what is missing. Each word is COMMAND=PACKAGE, or PACKAGE alone for what brings no command.
-# Services that a package brings (nginx, node_exporter, ldirectord) are neither started now nor enabled.
+# Services that a package brings (nginx, node_exporter, ldirectord, vsftpd) are neither started now nor enabled.
 install_missing() {
     local word packages=()
     for word in "$@"; do
@@ -61,7 +61,7 @@ install_missing() {
     for package in "${packages[@]}"; do
         case $package in
         nginx*) disable_service nginx ;;
-        prometheus-node-exporter | ldirectord) disable_service "$package" ;;
+        prometheus-node-exporter | ldirectord | vsftpd) disable_service "$package" ;;
         esac
     done
 }
@@ -75,7 +75,7 @@ LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/p
 # What the tests in network namespaces need beside the lab.
 # shellcheck disable=SC2034
 TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux unshare=util-linux
-    iptables=iptables ping=iputils-ping
+    iptables=iptables ping=iputils-ping vsftpd=vsftpd
     shellcheck=shellcheck tshark=tshark prometheus-node-exporter=prometheus-node-exporter ldirectord=ldirectord
     libnet-inet6glue-perl)
 

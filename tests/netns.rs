@@ -13,6 +13,8 @@ mod traffic;
 
 #[path = "netns/changes.rs"]
 mod changes;
+#[path = "netns/ftp.rs"]
+mod ftp;
 #[path = "netns/ground.rs"]
 mod ground;
 #[path = "netns/ldirectord.rs"]
