@@ -15,6 +15,8 @@ mod traffic;
 mod changes;
 #[path = "netns/ftp.rs"]
 mod ftp;
+#[path = "netns/full_nat.rs"]
+mod full_nat;
 #[path = "netns/ground.rs"]
 mod ground;
 #[path = "netns/ldirectord.rs"]

@@ -18,7 +18,7 @@ use lvx::host::xdp::{AttachMode, Xdp};
 use lvx::port::xsk::{RING_SLOTS, Waker, XskConfig, XskMonitor, XskPort, XskQueue};
 use lvx::port::{BATCH_FRAMES, Port};
 use lvx::route::{Database, net_file};
-use lvx::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
+use lvx::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 use lvx::worker::Worker;
 
 use crate::bursts::Gate;
@@ -259,7 +259,15 @@ fn rules(method: Method, servers: u8) -> Vec<Request> {
         if method != Method::Masquerading {
             endpoint.port = net::virtual_service().port;
         }
-        let server = ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip };
+        let server = ServerRule {
+            endpoint,
+            method,
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            tunnel: Tunnel::Ipip,
+            full_nat: FullNat::Off,
+        };
         Request::AddServer { service, server }
     }));
     requests

@@ -50,6 +50,14 @@ enum Command {
         #[command(subcommand)]
         command: MarkCommand,
     },
+    /// Change or show the addresses that stand in for clients: the pool of full NAT (ipvsadm -a … --fullnat).
+    #[command(after_help = "An address must be on an interface of the director, and should serve nothing else.\n\n\
+                            Example:\n  ip address add 10.2.0.200/32 dev eth1\n  \
+                            lvx local-address add 10.2.0.200")]
+    LocalAddress {
+        #[command(subcommand)]
+        command: LocalAddressCommand,
+    },
     /// Run packets through a director offline: same input, same output.
     #[command(after_help = "With --steps, each line is a JSON object: {\"cmd\":[\"ipvsadm\",…]}, \
                             {\"in\":\"eth0\",\"hex\":\"…\"}, {\"advance\":SECONDS}, {\"sysctl\":[NAME,VALUE]} or \
@@ -139,6 +147,34 @@ enum MarkCommand {
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum LocalAddressCommand {
+    /// Give addresses to new connections, all of them or none.
+    Add {
+        /// Addresses of the director.
+        #[arg(value_name = "ADDRESS", required = true)]
+        addresses: Vec<String>,
+    },
+    /// Give addresses to no new connection, all of them or none; those that have them keep them.
+    Delete {
+        /// Addresses of the pool.
+        #[arg(value_name = "ADDRESS", required = true)]
+        addresses: Vec<String>,
+    },
+    /// Show the pool.
+    List,
+}
+
+fn local_address(socket: &Path, command: &LocalAddressCommand) -> Result<u8, String> {
+    let (word, addresses): (&str, &[String]) = match command {
+        LocalAddressCommand::Add { addresses } => ("add", addresses),
+        LocalAddressCommand::Delete { addresses } => ("delete", addresses),
+        LocalAddressCommand::List => ("list", &[]),
+    };
+    let words: Vec<&str> = ["local-address", word].into_iter().chain(addresses.iter().map(String::as_str)).collect();
+    client::lvx(socket, &words, None)
+}
+
 #[derive(clap::Args, Debug)]
 #[group(multiple = false)]
 struct FamilyChoice {
@@ -185,6 +221,7 @@ fn main() -> ExitCode {
             let words: &[&str] = if json { &["status", "--json"] } else { &["status"] };
             client::lvx(&arguments.socket, words, None)
         }
+        Command::LocalAddress { command } => local_address(&arguments.socket, &command),
         Command::Mark { command } => mark(&arguments.socket, &command),
         Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"], None),
         Command::Sysctl { load: Some(path), .. } => load_sysctls(&arguments.socket, &path),

@@ -1,5 +1,6 @@
 //! The director.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,6 +66,10 @@ struct Arguments {
     /// Most connections of each address family; their memory is reserved at start and used as they come.
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 27))]
     conn_max: u32,
+
+    /// Addresses of the director that stand in for clients: the pool of full NAT (see lvx local-address).
+    #[arg(long, value_name = "ADDRESS[,ADDRESS…]", value_delimiter = ',')]
+    local_address: Vec<IpAddr>,
 
     /// Help FTP through masquerading at these ports (at most 8), as the module ip_vs_ftp does [ports without a value: 21].
     #[arg(long, value_name = "PORT[,PORT…]", value_delimiter = ',', num_args = 0..=1, default_missing_value = "21",
@@ -145,6 +150,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,
         ftp_ports,
+        local_addresses: arguments.local_address.into_iter().map(Into::into).collect(),
         busy_poll_us: arguments.busy_poll,
         proc: arguments.proc.map(|directory| ProcOptions {
             directory,

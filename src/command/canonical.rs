@@ -111,6 +111,12 @@ impl Words {
             Method::LocalNode | Method::DirectRouting | Method::Bypass => "-g",
         });
         self.option("-w", rule.weight).unless(0, "-x", rule.upper).unless(0, "-y", rule.lower);
+        if rule.full_nat.is_on() {
+            self.add("--fullnat");
+        }
+        if let Some(word) = rule.full_nat.word() {
+            self.option("--client-address", word);
+        }
         match rule.tunnel {
             Tunnel::Ipip => self,
             Tunnel::Gue { port, checksum } => {
@@ -154,6 +160,7 @@ mod tests {
     use crate::command::Parsed;
     use crate::command::names::NoNames;
     use crate::command::parse::parse;
+    use crate::service::FullNat;
 
     fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
         choices[rng.below(choices.len() as u32) as usize]
@@ -239,6 +246,10 @@ mod tests {
             upper: small(rng),
             lower: small(rng),
             tunnel: if method == Method::Tunnelling { pick(rng, &tunnels) } else { Tunnel::Ipip },
+            full_nat: match method {
+                Method::Masquerading => FullNat::from_number(rng.below(4) as u8),
+                _ => FullNat::Off,
+            },
         }
     }
 

@@ -6,7 +6,7 @@ use crate::command::names::Names;
 use crate::command::options::{Command, Name};
 use crate::command::request::{DaemonRole, DaemonRule, Request, ServerRule, ServiceRule};
 use crate::command::values::{self, number};
-use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
+use crate::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
 
 /// Longest scheduler, engine or interface name, octets (`IP_VS_SCHEDNAME_MAXLEN` and its like, less the final zero).
 pub const NAME_OCTETS_MAX: usize = 15;
@@ -59,6 +59,7 @@ pub struct Draft {
     lower: u32,
     tunnel_type: TunnelType,
     tunnel_port: u16,
+    client_address: FullNat,
     role: DaemonRole,
     interface: String,
     syncid: u8,
@@ -92,6 +93,7 @@ impl Default for Draft {
             lower: 0,
             tunnel_type: TunnelType::Ipip,
             tunnel_port: 0,
+            client_address: FullNat::Silent,
             role: DaemonRole::Master,
             interface: String::new(),
             syncid: 0,
@@ -186,7 +188,8 @@ impl Draft {
 
     /// What only the values together can tell of a server that is added or edited.
     pub fn check_server(&self) -> Result<(), String> {
-        let is_tunnelled = self.method == Method::Tunnelling;
+        self.check_full_nat()?;
+        let is_tunnelled = self.method() == Method::Tunnelling;
         if self.server.map(|server| server.address.family()) != Some(self.service_family()) && !is_tunnelled {
             return Err("Different address family is allowed only for tunneling servers".into());
         }
@@ -195,6 +198,22 @@ impl Draft {
             return Err("Tunnel options conflict with forward method".into());
         }
         if is_tunnelled { self.check_tunnel() } else { Ok(()) }
+    }
+
+    /// The forwarding method; full NAT masquerades.
+    fn method(&self) -> Method {
+        let is_full_nat = self.is_given(Name::FullNat) && !self.is_given(Name::ForwardingMethod);
+        if is_full_nat { Method::Masquerading } else { self.method }
+    }
+
+    fn check_full_nat(&self) -> Result<(), String> {
+        if self.is_given(Name::ClientAddress) && !self.is_given(Name::FullNat) {
+            return Err("The option 'client-address' needs the 'fullnat' option".into());
+        }
+        if self.is_given(Name::FullNat) && self.method() != Method::Masquerading {
+            return Err("Full NAT conflicts with forward method".into());
+        }
+        Ok(())
     }
 
     /// Holds the tunnel options to [`TUNNEL_RULES`].
@@ -259,7 +278,7 @@ impl Draft {
     fn server(&self) -> Option<ServerRule> {
         let mut endpoint = self.server?;
         // Neither direct routing nor a tunnel changes the packet's port.
-        if self.mark == 0 && self.method != Method::Masquerading {
+        if self.mark == 0 && self.method() != Method::Masquerading {
             endpoint.port = self.service_port();
         }
         let checksum = if self.is_given(Name::TunChecksum) {
@@ -274,8 +293,9 @@ impl Draft {
             TunnelType::Gue => Tunnel::Gue { port: self.tunnel_port, checksum },
             TunnelType::Gre => Tunnel::Gre { checksum: checksum == TunnelChecksum::Full },
         };
-        let (method, weight, upper, lower) = (self.method, self.weight, self.upper, self.lower);
-        Some(ServerRule { endpoint, method, weight, upper, lower, tunnel })
+        let (method, weight, upper, lower) = (self.method(), self.weight, self.upper, self.lower);
+        let full_nat = if self.is_given(Name::FullNat) { self.client_address } else { FullNat::Off };
+        Some(ServerRule { endpoint, method, weight, upper, lower, tunnel, full_nat })
     }
 
     fn daemon(&self) -> DaemonRule {
@@ -538,6 +558,14 @@ pub fn tunnel_type(draft: &mut Draft, value: Option<&str>, _: &dyn Names) -> Res
         "gre" => TunnelType::Gre,
         _ => return Err("illegal tunnel type specified".into()),
     };
+    Ok(())
+}
+
+/// `--client-address`
+pub fn client_address(draft: &mut Draft, value: Option<&str>, _: &dyn Names) -> Result<(), String> {
+    let ways = [FullNat::Toa, FullNat::Proxy];
+    let way = ways.into_iter().find(|way| way.word() == value);
+    draft.client_address = way.ok_or("illegal client-address specified, use toa or proxy")?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The options of ipvsadm 1.31: one table of spellings and effects, one of what goes with which command.
+//! The options of ipvsadm 1.31, and those that lvx adds to them: one table of spellings and effects, one of what goes with which command.
 //!
 //! A new option is a row of [`OPTIONS`], with its effect beside the others in `draft`, and a row of [`NAMES`] if it
 //! may stand only with some commands.
@@ -99,6 +99,8 @@ pub enum Name {
     TunNoChecksum,
     TunChecksum,
     TunRemoteChecksum,
+    FullNat,
+    ClientAddress,
 }
 
 impl Name {
@@ -116,7 +118,7 @@ impl Name {
 /// Names of options in the order in which they are checked, with a column for each of
 /// add-service, edit-service, delete-service, flush, list, add-server, edit-server, delete-server, set, start-daemon,
 /// stop-daemon, restore, save, zero.
-pub const NAMES: [(Name, &str, &str); 34] = [
+pub const NAMES: [(Name, &str, &str); 36] = [
     //                                                  AEDCLaedsSSRSZ
     (Name::Numeric, "numeric", /*                   */ "xxxx xxxxxxx x"),
     (Name::Connection, "connection", /*             */ "xxxx1xxxxxxxxx"),
@@ -152,6 +154,8 @@ pub const NAMES: [(Name, &str, &str); 34] = [
     (Name::TunNoChecksum, "tun-nocsum", /*          */ "xxxxx  xxxxxxx"),
     (Name::TunChecksum, "tun-csum", /*              */ "xxxxx  xxxxxxx"),
     (Name::TunRemoteChecksum, "tun-remcsum", /*     */ "xxxxx  xxxxxxx"),
+    (Name::FullNat, "fullnat", /*                   */ "xxxxx  xxxxxxx"),
+    (Name::ClientAddress, "client-address", /*      */ "xxxxx  xxxxxxx"),
 ];
 
 /// Whether an option takes a value.
@@ -269,6 +273,9 @@ pub static OPTIONS: &[OptionRow] = &[
     flag("tun-nocsum", None, Name::TunNoChecksum, draft::nothing),
     flag("tun-csum", None, Name::TunChecksum, draft::nothing),
     flag("tun-remcsum", None, Name::TunRemoteChecksum, draft::nothing),
+    // Additions: no option of ipvsadm.
+    flag("fullnat", None, Name::FullNat, draft::nothing),
+    with("client-address", None, Name::ClientAddress, draft::client_address),
 ];
 
 #[cfg(test)]

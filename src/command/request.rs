@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Address, Endpoint};
-use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
+use crate::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 
 /// One request. Numbers are checked against ipvsadm's ranges before they get here; what the kernel checks,
 /// `control` checks.
@@ -107,6 +107,9 @@ pub struct ServerRule {
     pub lower: u32,
     /// Encapsulation of the tunnelling method.
     pub tunnel: Tunnel,
+    /// Full NAT, for the masquerading method.
+    #[serde(default)]
+    pub full_nat: FullNat,
 }
 
 /// Which half of connection synchronisation.
@@ -260,7 +263,7 @@ pub enum Refusal {
     NoDevice,
     /// EPERM
     NotPermitted,
-    /// The director cannot do this yet; the sentence says what.
+    /// The director cannot do this, or not yet; the sentence says what.
     NotSupported(String),
 }
 

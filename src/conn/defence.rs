@@ -122,7 +122,7 @@ impl Table {
             let held = Held::lock(self.bucket_at(bucket));
             let mut drop_if = |place: Place| {
                 let entry = self.entry(place.id);
-                if !condemned(entry) {
+                if entry.flags().has(Flags::ALIAS) || !condemned(entry) {
                     return;
                 }
                 let controller = entry.controller();

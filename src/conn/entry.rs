@@ -12,7 +12,8 @@
 //!       8  packets from the client
 //!       9  firewall mark of the first packet
 //!      10  next entry of the bucket's overflow chain, or of the free list
-//!      11  extra record (a template's persistence engine data, a connection's moved sequence numbers)
+//!      11  extra record (a template's persistence engine data, a connection's moved sequence numbers or its alias of
+//!          full NAT; an alias's connection)
 //!      12  client, virtual, destination address: 3 words (IPv4, one line in all) or 12 (IPv6, 96 octets in all)
 //! ```
 //!
@@ -100,6 +101,13 @@ impl Flags {
     pub const PASSIVE: Flags = Flags(1 << 26);
     /// Likewise by EPSV.
     pub const EXTENDED_PASSIVE: Flags = Flags(1 << 27);
+    /// Its server sees a local address in the client's place: the extra record is its alias in the table, by which the
+    /// server's packets find it.
+    pub const FULL_NAT: Flags = Flags(1 << 28);
+    /// Is such an alias: its client is the local endpoint, and its extra record the connection.
+    pub const ALIAS: Flags = Flags(1 << 29);
+    /// Somebody has a say in each of its packets beside the forwarding method.
+    pub(super) const ATTENDED: u32 = Self::HELPED.0 | Self::FULL_NAT.0;
     pub(super) const HELPER_MODES: Flags = Flags(Self::PASSIVE.0 | Self::EXTENDED_PASSIVE.0);
 
     /// The forwarding method.
@@ -118,6 +126,12 @@ impl Flags {
     #[inline]
     pub const fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// True when a packet of the connection asks for more than its forwarding method does.
+    #[inline]
+    pub const fn is_attended(self) -> bool {
+        self.0 & Self::ATTENDED != 0
     }
 
     /// With the bits of `other`.

@@ -76,6 +76,8 @@ impl HelperPorts {
         let flags = new.flags.without(Flags::HELPED);
         let may_be = flags.method() == Method::Masquerading
             && !flags.has(Flags::TEMPLATE)
+            && !flags.has(Flags::FULL_NAT)
+            && !flags.has(Flags::ALIAS)
             && new.key.protocol == Some(Protocol::Tcp);
         match self.of(new.key.other.port).filter(|_| may_be) {
             None => flags,

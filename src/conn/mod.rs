@@ -15,6 +15,7 @@
 pub mod defence;
 pub mod engine_data;
 pub mod entry;
+pub mod full_nat;
 pub mod helper;
 pub mod pool;
 pub mod sctp;
@@ -28,6 +29,7 @@ pub mod tcp;
 mod tests;
 
 pub use entry::{Entry, EntryId, Flags};
+pub use full_nat::{LocalPort, Reservation, Reserved};
 pub use helper::{Expected, HelperPorts, Moved};
 pub use state::{Direction, Event, State, Timeouts};
 pub use table::{Found, Inserted, Key, New, Table, TableConfig};

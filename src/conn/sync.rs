@@ -144,8 +144,9 @@ impl Table {
         if policy.version_0 && !entry.client().address.is_v4() {
             return;
         }
-        let is_sent =
-            !entry.flags().has(Flags::ONE_PACKET) && self.send_if_due(entry, policy, packets, now_ticks, &mut send);
+        // Of a local port a backup cannot be told.
+        let is_local = entry.flags().has(Flags::ONE_PACKET) || entry.flags().has(Flags::FULL_NAT);
+        let is_sent = !is_local && self.send_if_due(entry, policy, packets, now_ticks, &mut send);
         if policy.version_0 && !is_sent {
             return;
         }

@@ -382,7 +382,12 @@ impl Table {
     }
 
     #[inline(always)]
-    fn find(&self, hash: u64, now: Instant, matches: impl Fn(Entry<'_>) -> bool + Copy) -> Option<Found<'_>> {
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        now: Instant,
+        matches: impl Fn(Entry<'_>) -> bool + Copy,
+    ) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         let (entry, slot) = self.search(bucket.line, hash, now_ticks, matches)?;
@@ -404,7 +409,7 @@ impl Table {
         self.insert_into(bucket, hash, new, now_ticks)
     }
 
-    fn insert_into<'t>(&'t self, bucket: Held<'t>, hash: u64, new: &New, now_ticks: u32) -> Inserted<'t> {
+    pub(super) fn insert_into<'t>(&'t self, bucket: Held<'t>, hash: u64, new: &New, now_ticks: u32) -> Inserted<'t> {
         let template = new.flags.has(Flags::TEMPLATE);
         let family = new.key.other.address.family().max(new.key.client.address.family());
         let cell = match family {
@@ -445,12 +450,13 @@ impl Table {
         Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
     }
 
-    /// Calls `visit` for each live entry of bucket `index`, the bucket held.
+    /// Calls `visit` for each live connection and template of bucket `index`, the bucket held.
     pub fn visit_bucket(&self, index: usize, now: Instant, mut visit: impl FnMut(Entry<'_>)) {
         let bucket = Held::lock(&self.buckets[index]);
         let now_ticks = ticks(now);
         for entry in self.entries(bucket.line) {
-            if !entry.is_expired(now_ticks) || entry.controlled() > 0 {
+            let is_listed = !entry.is_expired(now_ticks) || entry.controlled() > 0;
+            if is_listed && !entry.flags().has(Flags::ALIAS) {
                 visit(entry);
             }
         }
@@ -513,7 +519,7 @@ impl Table {
 
     /// The first live entry that matches, and its slot; expired ones that match are retired on the way.
     #[inline(always)]
-    fn search(
+    pub(super) fn search(
         &self,
         bucket: &Line<16>,
         hash: u64,
@@ -559,7 +565,7 @@ impl Table {
             return true;
         }
         entry.set_state(entry.state(), CONTROLLING_TIMEOUT_S);
-        if self.notes_postponed.load(Ordering::Relaxed) {
+        if self.notes_postponed.load(Ordering::Relaxed) && !entry.flags().has(Flags::ALIAS) {
             // When the queue is full, this end's news are lost; the next packet of what it controls tells them.
             let _ = self.postponed.push(place.id);
         }
@@ -677,6 +683,9 @@ impl Table {
         match entry.extra() {
             0 => {}
             record if flags.has(Flags::TEMPLATE) => self.engine_records.free(record),
+            // An alias goes when its time comes: its bucket is another's.
+            alias if flags.has(Flags::FULL_NAT) => self.entry(EntryId(alias)).release(),
+            _ if flags.has(Flags::ALIAS) => {}
             record => self.moved_records.free(record),
         }
         if flags.has(Flags::HELPED) {
@@ -760,6 +769,16 @@ pub struct Found<'t> {
 impl<'t> Found<'t> {
     pub(super) const fn table(&self) -> &'t Table {
         self.table
+    }
+
+    pub(super) const fn new(
+        table: &'t Table,
+        bucket: Held<'t>,
+        (entry, slot): (Entry<'t>, Option<u8>),
+        hash: u64,
+        now_ticks: u32,
+    ) -> Self {
+        Found { table, bucket, entry, slot, hash, now_ticks }
     }
 
     pub(super) const fn now_ticks(&self) -> u32 {

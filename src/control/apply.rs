@@ -13,7 +13,7 @@ use crate::route::Route;
 use crate::sched;
 use crate::service::destination::DESTINATIONS_MAX;
 use crate::service::scheduler::{Scheduler, Scheduling};
-use crate::service::{DestinationId, Engine, Method, ServiceId, ServiceKey, Tunnel};
+use crate::service::{DestinationId, Engine, Method, Protocol, ServiceId, ServiceKey, Tunnel};
 
 impl Control {
     pub(super) fn dispatch(&mut self, now: Instant, request: Request) -> Reply {
@@ -71,6 +71,9 @@ impl Control {
         let is_same = self.services[index].rule.scheduler == rule.scheduler;
         let scheduler = if is_same { None } else { self.make_scheduler(&rule)? };
         check_persistence(&rule)?;
+        if rule.one_packet && self.services[index].servers.iter().any(|server| server.rule.full_nat.is_on()) {
+            return Err(Refusal::NotSupported(NO_ONE_PACKET.into()));
+        }
         {
             let mut scheduling = self.services[index].scheduling.lock();
             if is_same {
@@ -133,6 +136,7 @@ impl Control {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         self.check_synchronised(key, &rule)?;
         check_server(key, &rule)?;
+        self.check_full_nat(index, &rule)?;
         if self.server(index, rule.endpoint).is_some() {
             return Err(Refusal::Exists);
         }
@@ -167,6 +171,7 @@ impl Control {
             }
         };
         let destination = self.shared.destinations.get(entry.id);
+        destination.set_full_nat(rule.full_nat);
         destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
         destination.set_available(service, true);
         self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);
@@ -181,12 +186,14 @@ impl Control {
         let index = self.service(key).ok_or(Refusal::NoService)?;
         self.check_synchronised(key, &rule)?;
         check_server(key, &rule)?;
+        self.check_full_nat(index, &rule)?;
         let position = self.server(index, rule.endpoint).ok_or(Refusal::NotFound)?;
         let service = &mut self.services[index];
         let server = &mut service.servers[position];
         let destination = self.shared.destinations.get(server.id);
         {
             let mut scheduling = service.scheduling.lock();
+            destination.set_full_nat(rule.full_nat);
             destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
             scheduling.edit(&self.shared.destinations, server.id);
         }
@@ -267,6 +274,28 @@ impl Control {
         if is_mixed && self.synchronises() { Err(Refusal::Invalid) } else { Ok(()) }
     }
 
+    /// Full NAT needs addresses to give to connections, and connections to give them to.
+    fn check_full_nat(&self, index: usize, rule: &ServerRule) -> Result<(), Refusal> {
+        if !rule.full_nat.is_on() {
+            return Ok(());
+        }
+        let (_, pool) = self.shared.local_addresses.load();
+        let service = &self.services[index].rule;
+        let is_no_tcp = matches!(service.key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Tcp);
+        let why = if rule.method != Method::Masquerading {
+            "full NAT is a kind of masquerading (-m)"
+        } else if !pool.has_family(service.key.family()) {
+            "full NAT needs a local address: lvx local-address add ADDRESS"
+        } else if service.one_packet {
+            NO_ONE_PACKET
+        } else if is_no_tcp && rule.full_nat.word().is_some() {
+            "--client-address works for TCP alone"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::NotSupported(why.into()))
+    }
+
     /// A real server's address must be unicast or the director's own (`ip_vs_new_dest`).
     fn check_address(&self, server: Endpoint) -> Result<(), Refusal> {
         let address = server.address;
@@ -285,6 +314,8 @@ impl Control {
         if valid { Ok(()) } else { Err(Refusal::Invalid) }
     }
 }
+
+const NO_ONE_PACKET: &str = "one-packet scheduling (-o) and full NAT exclude each other";
 
 /// What the kernel checks of a server before it looks for it.
 fn check_server(key: &ServiceKey, rule: &ServerRule) -> Result<(), Refusal> {

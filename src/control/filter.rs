@@ -46,7 +46,7 @@ impl FilterBook {
         &self.filter
     }
 
-    fn ask(&mut self, item: Match) {
+    pub(super) fn ask(&mut self, item: Match) {
         let count = self.counts.entry(item).or_default();
         *count += 1;
         if *count == 1 {

@@ -11,6 +11,7 @@ mod defence;
 mod estimate;
 mod filter;
 mod listing;
+mod local_addresses;
 mod marks;
 mod neighbours;
 mod periodic;

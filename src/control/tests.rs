@@ -10,7 +10,7 @@ use crate::command::request::{Refusal, Stats};
 use crate::conn::TableConfig;
 use crate::route::Database;
 use crate::service::filter::Match;
-use crate::service::{Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
+use crate::service::{FullNat, Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
 
 pub(super) fn control() -> Control {
     let table = TableConfig { connections_max: 64, bucket_bits: 0 };
@@ -47,6 +47,7 @@ pub(super) fn server(number: u8) -> ServerRule {
         upper: 0,
         lower: 0,
         tunnel: Tunnel::Ipip,
+        full_nat: FullNat::Off,
     }
 }
 

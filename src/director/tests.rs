@@ -9,9 +9,10 @@ use crate::command::request::{ServerRule, ServiceRule};
 use crate::forward::DropReason;
 use crate::port::memory::MemoryPortSize;
 use crate::route::{Database, net_file};
-use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
+use crate::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 
 mod ftp;
+mod full_nat;
 mod marks;
 mod sync;
 
@@ -91,6 +92,7 @@ fn balancing(v6: bool, method: Method, server: &str, port: u16) -> Director {
             upper: 0,
             lower: 0,
             tunnel: Tunnel::Ipip,
+            full_nat: FullNat::Off,
         };
         director.execute(Request::AddServer { service: key, server }).unwrap();
     }
@@ -360,6 +362,7 @@ fn packets_to_a_removed_server_are_dropped_until_it_is_back() {
         upper: 0,
         lower: 0,
         tunnel: Tunnel::Ipip,
+        full_nat: FullNat::Off,
     };
     director.execute(Request::AddServer { service: key, server: again }).unwrap();
     assert_eq!(director.receive(ETH0, &syn), Some(Verdict::Transmit(ETH1)));

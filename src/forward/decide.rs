@@ -23,12 +23,16 @@ pub(super) enum Decision {
     ToClient,
     /// As the two before, with this change of the batch (see `helper`).
     Changed { direction: Direction, position: u16 },
+    /// As the two before, both ends of the packet exchanged (see `full_nat`).
+    Exchanged { direction: Direction, position: u16 },
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
     /// Pass an ICMP error about a balanced packet on to the real server.
     RelayToServer(Method),
     /// Pass an ICMP error about a balanced packet on to the client.
     RelayToClient,
+    /// Pass an ICMP error about a packet of full NAT on, both its ends exchanged.
+    RelayExchanged { direction: Direction, position: u16 },
     /// Tell the client of an ICMP error about a tunnel's packet.
     RelayFromTunnel,
 }
@@ -156,8 +160,8 @@ impl Forwarder {
         found.follow(Direction::Outbound, packet.event, self.secure_tcp());
         let entry = found.entry();
         let (destination, flags, service) = (entry.destination(), entry.flags(), entry.virtual_service());
-        let masqueraded = if flags.has(Flags::HELPED) {
-            self.help(found, Direction::Outbound, received, packet, now)
+        let masqueraded = if flags.is_attended() {
+            self.attend(found, Direction::Outbound, received, packet, now)
         } else {
             drop(found);
             Decision::ToClient
@@ -195,8 +199,8 @@ impl Forwarder {
         if method == Method::Masquerading || target.destination == DestinationId::NONE {
             target.new = found.entry().destination_endpoint();
         }
-        let masqueraded = if flags.has(Flags::HELPED) {
-            self.help(found, Direction::Inbound, received, packet, now)
+        let masqueraded = if flags.is_attended() {
+            self.attend(found, Direction::Inbound, received, packet, now)
         } else {
             drop(found);
             Decision::Masquerade
@@ -210,6 +214,22 @@ impl Forwarder {
             Method::Masquerading => masqueraded,
             _ => Decision::Forward(method),
         }
+    }
+
+    /// What a packet of a connection asks for beside its forwarding.
+    #[inline(never)]
+    fn attend<P: Port>(
+        &self,
+        found: Found<'_>,
+        direction: Direction,
+        received: &Received<'_, P>,
+        packet: &Packet,
+        now: Instant,
+    ) -> Decision {
+        if found.entry().flags().has(Flags::FULL_NAT) {
+            return self.exchange(found, direction, received, packet);
+        }
+        self.help(found, direction, received, packet, now)
     }
 
     /// Puts a new connection into the table and takes its first packet on its way.
@@ -240,7 +260,24 @@ impl Forwarder {
         hash: u64,
         now: Instant,
     ) -> Result<Found<'_>, DropReason> {
-        match self.shared.connections.insert(hash, connection, now) {
+        let connections = &self.shared.connections;
+        let reserved = match connection.flags.has(Flags::FULL_NAT) {
+            false => None,
+            true => match self.reserve_local_port(connection, now) {
+                Ok(reserved) => Some(reserved),
+                Err(reason) => {
+                    connections.release_controller(connection.controller);
+                    return Err(reason);
+                }
+            },
+        };
+        let inserted = connections.insert(hash, connection, now);
+        match (&inserted, reserved) {
+            (Inserted::New(found), Some(reserved)) => found.attach(reserved),
+            (_, Some(reserved)) => connections.give_back(reserved),
+            (_, None) => {}
+        }
+        match inserted {
             Inserted::New(found) => {
                 if connection.destination_id != DestinationId::NONE {
                     self.counters().destination(connection.destination_id).connections.add(1);
@@ -248,11 +285,11 @@ impl Forwarder {
                 Ok(found)
             }
             Inserted::Existing(found) => {
-                self.shared.connections.release_controller(connection.controller);
+                connections.release_controller(connection.controller);
                 Ok(found)
             }
             Inserted::Full => {
-                self.shared.connections.release_controller(connection.controller);
+                connections.release_controller(connection.controller);
                 Err(DropReason::TableFull)
             }
         }

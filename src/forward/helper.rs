@@ -9,7 +9,7 @@
 //!
 //! **Deviation**: a reply that the server sends again is changed again; the kernel lets the second one pass as it is.
 
-use crate::base::{Endpoint, Family, Frame, Instant};
+use crate::base::{Endpoint, Frame, Instant};
 use crate::conn::{Direction, Expected, Flags, Found, Key, Moved, New, tcp};
 use crate::forward::decide::{Decision, Target};
 use crate::forward::ftp::{self, Command, Text};
@@ -17,6 +17,7 @@ use crate::forward::nat;
 use crate::forward::parse::Packet;
 use crate::forward::pipeline::Forwarder;
 use crate::forward::schedule::Received;
+use crate::forward::tcp_stream;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Hop;
@@ -65,7 +66,7 @@ impl Forwarder {
             Direction::Inbound => Decision::Masquerade,
             Direction::Outbound => Decision::ToClient,
         };
-        let Some(octets) = segment_of(received.octets(), packet) else { return plain };
+        let octets = received.segment(packet);
         let Ok(segment) = Segment::new_checked(octets) else { return plain };
         let (payload, sequence) = (segment.payload(), segment.sequence());
         let mut wanted = Wanted::default();
@@ -166,11 +167,6 @@ impl Forwarder {
     }
 }
 
-/// The segment in a frame.
-fn segment_of<'a>(frame: &'a [u8], packet: &Packet) -> Option<&'a [u8]> {
-    frame.get(usize::from(packet.transport)..usize::from(packet.network) + usize::from(packet.length))
-}
-
 /// Whether a segment came whole: nothing is made of one that its receiver will not take.
 fn is_sound(segment: &[u8], packet: &Packet) -> bool {
     let (source, destination) = (packet.source.address, packet.destination.address);
@@ -244,11 +240,6 @@ fn data_connection(found: &Found<'_>, client: Endpoint, service: Endpoint, serve
     }
 }
 
-/// Kind of the option that acknowledges blocks (RFC 2018 section 3), and of the two that have no length.
-const BLOCKS: u8 = 5;
-const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
-
 /// Moves what a segment says of the server's sequence numbers: its own, or what the client acknowledges.
 fn move_numbers(segment: &mut [u8], moved: &Moved, direction: Direction) {
     let Ok(view) = Segment::new_checked(&*segment) else { return };
@@ -261,7 +252,9 @@ fn move_numbers(segment: &mut [u8], moved: &Moved, direction: Direction) {
         Direction::Outbound => view.set_sequence(sequence.wrapping_add(moved.shift(sequence))),
         Direction::Inbound if flags & FLAG_ACK != 0 => {
             view.set_acknowledgment(acknowledged.wrapping_sub(moved.shift_acknowledged(acknowledged)));
-            move_blocks(&mut header[HEADER_OCTETS..], moved);
+            tcp_stream::for_each_block_edge(&mut header[HEADER_OCTETS..], |number| {
+                number.wrapping_sub(moved.shift_acknowledged(number))
+            });
         }
         Direction::Inbound => {}
     }
@@ -270,36 +263,6 @@ fn move_numbers(segment: &mut [u8], moved: &Moved, direction: Direction) {
     let sum = Update::new(view.checksum()).remove_u16(before).add_u16(after).finish();
     view.set_checksum(sum);
 }
-
-fn move_blocks(options: &mut [u8], moved: &Moved) {
-    let mut rest = options;
-    while let [kind, behind @ ..] = rest {
-        match *kind {
-            END => return,
-            NO_OPERATION => rest = behind,
-            kind => {
-                // Kind and length are of the option; one that is not whole ends the walk.
-                let length = behind.first().map_or(0, |length| usize::from(*length));
-                if length < 2 {
-                    return;
-                }
-                let Some((option, after)) = behind.split_at_mut_checked(length - 1) else { return };
-                if kind == BLOCKS {
-                    for edge in option[1..].as_chunks_mut().0 {
-                        let number = u32::from_be_bytes(*edge);
-                        *edge = number.wrapping_sub(moved.shift_acknowledged(number)).to_be_bytes();
-                    }
-                }
-                rest = after;
-            }
-        }
-    }
-}
-
-const V4_LENGTH: usize = 2;
-const V4_CHECKSUM: usize = 10;
-const V6_LENGTH: usize = 4;
-const V6_HEADER_OCTETS: u16 = 40;
 
 /// Puts other text into a segment and makes frame and IP header fit; the transport checksum is left to be computed.
 /// False when there is no room.
@@ -317,19 +280,7 @@ fn replace<P: Port>(port: &mut P, frame: &mut Frame, packet: &mut Packet, replac
     let bytes = port.bytes_mut(frame);
     bytes.copy_within(tail..end, start + text.len());
     bytes[start..start + text.len()].copy_from_slice(text);
-    let header = &mut bytes[network..transport];
-    match packet.family {
-        Family::V4 => {
-            let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
-            let sum = Update::new(sum).remove_u16(packet.length).add_u16(length).finish();
-            header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
-            header[V4_LENGTH..V4_LENGTH + 2].copy_from_slice(&length.to_be_bytes());
-        }
-        Family::V6 => {
-            header[V6_LENGTH..V6_LENGTH + 2].copy_from_slice(&(length - V6_HEADER_OCTETS).to_be_bytes());
-        }
-    }
-    packet.length = length;
+    tcp_stream::set_length(&mut bytes[network..transport], packet, length);
     packet.partial_checksum = true;
     new_end > end || port.resize(frame, new_end)
 }

@@ -1,6 +1,6 @@
 //! The stages over a batch, in order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use crate::base::memory::prefetch;
@@ -10,6 +10,7 @@ use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
+use crate::forward::full_nat::Exchange;
 use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
@@ -26,6 +27,7 @@ use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
 use crate::service::Services;
+use crate::service::local_addresses::LocalAddresses;
 use crate::service::real_servers::RealServers;
 
 /// One worker's view of the director, and what it keeps between packets.
@@ -47,6 +49,11 @@ pub struct Forwarder {
     hops: Vec<Hop>,
     /// What is to be changed in the batch's packets.
     pub(super) changes: RefCell<Vec<Change>>,
+    /// What full NAT is to exchange in them.
+    pub(super) exchanges: RefCell<Vec<Exchange>>,
+    local_addresses: Adopted<LocalAddresses>,
+    /// The place among all local endpoints that is tried next.
+    pub(super) local_place: Cell<u32>,
     /// The batch's ICMP errors.
     errors: Vec<Quoting>,
     pub(super) paths: Vec<CachedPath>,
@@ -105,6 +112,8 @@ enum Way {
     Inbound,
     /// To somewhere else, by the hop at this position of the batch's hops.
     Outbound(u32),
+    /// To a local address, which stands in for clients.
+    Returning,
     /// An ICMP error, at this position of the batch's errors.
     Related(u32),
     /// Decided already: by its headers alone, or because it is not for any service.
@@ -118,6 +127,8 @@ impl Forwarder {
         let real_servers = Adopted::new(&shared.real_servers);
         let marks = Adopted::new(&shared.marks);
         let routes = Adopted::new(&shared.routes);
+        let local_addresses = Adopted::new(&shared.local_addresses);
+        let local_place = Cell::new(first_local_place(shared.scheduler_seed, worker));
         let mut forwarder = Self {
             slot: Arc::clone(&shared.workers[worker]),
             shared,
@@ -131,6 +142,9 @@ impl Forwarder {
             slots: Vec::with_capacity(BATCH_FRAMES),
             hops: Vec::with_capacity(BATCH_FRAMES),
             changes: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),
+            exchanges: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),
+            local_addresses,
+            local_place,
             errors: Vec::with_capacity(BATCH_FRAMES),
             paths: Vec::new(),
             outers: Vec::new(),
@@ -147,13 +161,16 @@ impl Forwarder {
         forwarder
     }
 
-    /// Takes over what control has published since the last batch. The cost without news is six loads.
+    /// Takes over what control has published since the last batch. The cost without news is seven loads.
     #[inline]
     pub fn adopt(&mut self) {
         self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
         self.real_servers.refresh(&self.shared.real_servers);
         self.marks.refresh(&self.shared.marks);
+        if self.local_addresses.refresh(&self.shared.local_addresses) {
+            self.locals = [None; LOCALS];
+        }
         self.roles = self.shared.sync_roles.load();
         if self.routes.refresh(&self.shared.routes) {
             self.adopt_routes();
@@ -188,6 +205,7 @@ impl Forwarder {
         self.hops.clear();
         self.errors.clear();
         self.changes.get_mut().clear();
+        self.exchanges.get_mut().clear();
         for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
@@ -220,7 +238,7 @@ impl Forwarder {
         slot.way = self.way(slot.packet.destination.address);
         let client = match slot.way {
             Way::Inbound => slot.packet.source,
-            Way::Outbound(_) => slot.packet.destination,
+            Way::Outbound(_) | Way::Returning => slot.packet.destination,
             // Without a route the host says so to the sender.
             Way::Related(_) | Way::Neither => return slot.settle(Verdict::Pass),
         };
@@ -255,7 +273,7 @@ impl Forwarder {
                 connections.find_outbound(slot.hash, &key(packet.destination, packet.source), now).is_some()
                     || self.marks_crossing(packet.family) && self.service_of(&packet).is_some()
             }
-            Way::Related(_) | Way::Neither => false,
+            Way::Returning | Way::Related(_) | Way::Neither => false,
         };
         slot.settle(if is_balanced { Verdict::Drop(reason) } else { Verdict::Pass });
     }
@@ -272,7 +290,7 @@ impl Forwarder {
             return slot.settle(Verdict::Pass);
         }
         let hop = match self.way(packet.destination.address) {
-            Way::Inbound => None,
+            Way::Inbound | Way::Returning => None,
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
             Way::Related(_) | Way::Neither => return slot.settle(Verdict::Pass),
         };
@@ -292,6 +310,9 @@ impl Forwarder {
 
     #[inline(never)]
     fn find_way(&mut self, destination: Address) -> Way {
+        if self.local_addresses.value().contains(destination) {
+            return Way::Returning;
+        }
         match self.routes.value().lookup(destination, flow_hash(destination)) {
             Route::Local => {
                 self.locals[destination.0 as usize % LOCALS] = Some(destination);
@@ -310,7 +331,7 @@ impl Forwarder {
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
     fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
-            if matches!(slot.way, Way::Inbound | Way::Outbound(_)) {
+            if matches!(slot.way, Way::Inbound | Way::Outbound(_) | Way::Returning) {
                 self.shared.connections.prefetch_entry(slot.hash);
             }
         }
@@ -329,6 +350,7 @@ impl Forwarder {
                     let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
                     *decision = self.decide_outbound(&received, packet, *hash, mtu, now, target);
                 }
+                Way::Returning => *decision = self.decide_returning(&received, packet, *hash, now, target),
                 Way::Related(position) => {
                     let quoting = &self.errors[*position as usize];
                     *decision = self.decide_error(&received, packet, quoting, now, target);
@@ -361,6 +383,9 @@ impl Forwarder {
                     let hop = self.hop(slot.way);
                     self.send_changed(port, frame, &slot.packet, &slot.target, (direction, position), hop)
                 }
+                Decision::Exchanged { direction, position } => {
+                    self.send_exchanged(port, frame, &slot.packet, &slot.target, (direction, position))
+                }
                 Decision::Answer(answer) => {
                     if answer == Answer::Unwanted {
                         // The kernel quotes what it would have forwarded.
@@ -368,9 +393,10 @@ impl Forwarder {
                     }
                     self.answer(port, frame, &slot.packet, answer)
                 }
-                Decision::RelayToServer(_) | Decision::RelayToClient | Decision::RelayFromTunnel => {
-                    self.relay(port, frame, slot, now)
-                }
+                Decision::RelayToServer(_)
+                | Decision::RelayToClient
+                | Decision::RelayExchanged { .. }
+                | Decision::RelayFromTunnel => self.relay(port, frame, slot, now),
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -393,6 +419,9 @@ impl Forwarder {
             }
             (Decision::RelayToClient, Quoting { related: Some(related), hop, .. }) => {
                 self.relay_to_client(port, frame, packet, &related, target.new, hop)
+            }
+            (Decision::RelayExchanged { direction, position }, Quoting { related: Some(related), .. }) => {
+                self.relay_exchanged(port, frame, packet, &related, target, (direction, position))
             }
             (Decision::RelayFromTunnel, Quoting { tunnelled: Some(error), .. }) => {
                 self.relay_from_tunnel(port, frame, &error, target.destination, now)
@@ -425,7 +454,7 @@ impl Forwarder {
     fn hop(&self, way: Way) -> Option<Hop> {
         match way {
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
-            Way::Inbound | Way::Related(_) | Way::Neither => None,
+            Way::Inbound | Way::Returning | Way::Related(_) | Way::Neither => None,
         }
     }
 
@@ -442,6 +471,10 @@ impl Forwarder {
 
     pub(super) fn services(&self) -> &Services {
         self.services.value()
+    }
+
+    pub(super) fn local_addresses(&self) -> &LocalAddresses {
+        self.local_addresses.value()
     }
 
     pub(super) fn marks(&self) -> &Marks {
@@ -509,7 +542,12 @@ impl Slot {
 
 /// Spreads destinations over the hops of a multipath route.
 #[inline]
-const fn flow_hash(destination: Address) -> u32 {
+pub(super) const fn flow_hash(destination: Address) -> u32 {
     let [a, b, c, d] = destination.words();
     (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b9)
+}
+
+/// Where a worker begins to try local endpoints: apart from other workers, and not where it did before a restart.
+const fn first_local_place(seed: u64, worker: usize) -> u32 {
+    (seed as u32).wrapping_add((worker as u32).wrapping_mul(0x9e37_79b9))
 }

@@ -117,6 +117,11 @@ impl Related {
         }
     }
 
+    /// The quoted transport header and what follows it.
+    pub(super) fn quoted_transport<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8] {
+        frame.get_mut(self.transport..self.end).unwrap_or_default()
+    }
+
     /// What of the quoted packet follows eight octets of its transport header.
     fn quoted_payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         frame.get(self.transport + QUOTED_OCTETS..self.end).unwrap_or_default()
@@ -161,10 +166,26 @@ impl Related {
     }
 }
 
-/// To whom a connection's client sends, and how: method, real server, its endpoint.
-fn receiver_of(found: &Found<'_>) -> (Method, DestinationId, Endpoint) {
-    let entry = found.entry();
-    (entry.flags().method(), entry.destination(), entry.destination_endpoint())
+/// To whom a connection's client sends, and how.
+struct Receiver {
+    method: Method,
+    /// The real server and its endpoint.
+    destination: DestinationId,
+    server: Endpoint,
+    /// The server sees this in the client's place.
+    local: Option<Endpoint>,
+}
+
+impl Receiver {
+    fn of(found: &Found<'_>) -> Self {
+        let entry = found.entry();
+        Receiver {
+            method: entry.flags().method(),
+            destination: entry.destination(),
+            server: entry.destination_endpoint(),
+            local: found.local_port().map(|port| port.endpoint()),
+        }
+    }
 }
 
 impl Forwarder {
@@ -182,17 +203,23 @@ impl Forwarder {
         if self.roles().is_passive {
             return Decision::Verdict(Verdict::Pass);
         }
+        if self.local_addresses().contains(related.source.address)
+            && let Some(decision) = self.decide_related_returning(packet, related, now, target)
+        {
+            return decision;
+        }
         let key = Key { protocol: Some(related.protocol), client: related.destination, other: related.source };
         let hash = self.shared.connections.hash(key.protocol, key.client);
         // The timer goes on: an error is no sign of life.
-        let (method, destination, server) = match self.shared.connections.find_inbound(hash, &key, now) {
-            Some(found) => receiver_of(&found),
-            None if !self.shared.sysctls.is_on(Knob::ScheduleIcmp) => return Decision::Verdict(Verdict::Pass),
-            None => match self.open_for_error(received, related, hash, now) {
-                Ok(receiver) => receiver,
-                Err(decision) => return decision,
-            },
-        };
+        let Receiver { method, destination, server, local } =
+            match self.shared.connections.find_inbound(hash, &key, now) {
+                Some(found) => Receiver::of(&found),
+                None if !self.shared.sysctls.is_on(Knob::ScheduleIcmp) => return Decision::Verdict(Verdict::Pass),
+                None => match self.open_for_error(received, related, hash, now) {
+                    Ok(receiver) => receiver,
+                    Err(decision) => return decision,
+                },
+            };
         target.destination = destination;
         target.new = server;
         // The reference verifies what it rewrites, and every IPv4 error.
@@ -209,7 +236,10 @@ impl Forwarder {
                 counters.in_octets.add(u64::from(packet.length));
             }
         }
-        Decision::RelayToServer(method)
+        match local {
+            Some(local) => self.relay_to_server_from(local),
+            None => Decision::RelayToServer(method),
+        }
     }
 
     /// Opens a connection for an error that quotes what one could have sent (sysctl schedule_icmp). It lives for
@@ -221,7 +251,7 @@ impl Forwarder {
         related: &Related,
         hash: u64,
         now: Instant,
-    ) -> Result<(Method, DestinationId, Endpoint), Decision> {
+    ) -> Result<Receiver, Decision> {
         // An error carries no mark here: rules mark what has ports.
         let Endpoint { address, port } = related.source;
         let Some(service) = self.services().find(0, related.protocol, address, port) else {
@@ -239,10 +269,15 @@ impl Forwarder {
         if connection.flags.has(Flags::ONE_PACKET) {
             self.count_once(&connection);
             self.shared.connections.release_controller(connection.controller);
-            return Ok((connection.flags.method(), connection.destination_id, connection.destination));
+            return Ok(Receiver {
+                method: connection.flags.method(),
+                destination: connection.destination_id,
+                server: connection.destination,
+                local: None,
+            });
         }
         match self.admit(&connection, hash, now) {
-            Ok(found) => Ok(receiver_of(&found)),
+            Ok(found) => Ok(Receiver::of(&found)),
             Err(reason) => Err(Decision::Verdict(Verdict::Drop(reason))),
         }
     }

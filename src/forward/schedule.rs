@@ -28,6 +28,12 @@ impl<'a, P: Port> Received<'a, P> {
     pub(super) fn octets(&self) -> &'a [u8] {
         self.port.bytes(self.frame)
     }
+
+    /// The packet's octets from the transport header on; none where the frame has fewer than the headers say.
+    pub(super) fn segment(&self, packet: &Packet) -> &'a [u8] {
+        let end = usize::from(packet.network) + usize::from(packet.length);
+        self.octets().get(usize::from(packet.transport)..end).unwrap_or_default()
+    }
 }
 
 /// What asks for a connection: a client's packet, or an error that quotes what a service sent to a client.
@@ -260,6 +266,8 @@ impl Forwarder {
         let destination = self.shared.destinations.get(destination_id);
         let server = Endpoint::new(destination.endpoint().address, server_port);
         let flags = Flags::new(destination.method());
+        let is_full_nat = flags.method() == Method::Masquerading && destination.full_nat().is_on();
+        let flags = if is_full_nat { flags.with(Flags::FULL_NAT) } else { flags };
         New { destination_id, controller, ..connection_to(server, flags, service, opener) }
     }
 

@@ -13,6 +13,7 @@ use crate::forward::path_mtu::PathMtus;
 use crate::forward::sync::{SharedRoles, SyncQueue};
 use crate::mark::Marks;
 use crate::route::Routes;
+use crate::service::local_addresses::LocalAddresses;
 use crate::service::real_servers::RealServers;
 use crate::service::sysctl::Sysctls;
 use crate::service::{Destinations, Services};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub connections: Table,
     /// What routers said of the paths to real servers.
     pub path_mtus: PathMtus,
+    /// The pool of full NAT.
+    pub local_addresses: Published<LocalAddresses>,
     /// Knobs.
     pub sysctls: Arc<Sysctls>,
     /// The defence that refuses new connections.
@@ -91,6 +94,7 @@ impl Shared {
             real_servers: Published::new(RealServers::default()),
             marks: Published::new(Marks::default()),
             routes: Published::new(routes),
+            local_addresses: Published::new(LocalAddresses::default()),
             connections: Table::new(table, Arc::clone(&destinations), rng),
             destinations,
             path_mtus: PathMtus::default(),

@@ -89,6 +89,8 @@ drop_reasons! {
     NoCallId = "no-call-id";
     /// An answer of a real server to nobody; the server was told (nat_icmp_send).
     UnknownAnswer = "unknown-answer";
+    /// Full NAT has found no free local port towards the real server.
+    NoLocalPort = "no-local-port";
     /// No free frame for an answer or a fragment.
     NoFrame = "no-frame";
     /// A fragment; reassembly is not supported yet.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::base::Address;
 use crate::host::proc_files::ProcOptions;
 use crate::host::xdp::AttachMode;
 
@@ -35,6 +36,8 @@ pub struct Options {
     pub sysctls: Vec<(String, String)>,
     /// `conn_tab_bits`, 8..=27.
     pub conn_tab_bits: u8,
+    /// The pool of full NAT.
+    pub local_addresses: Vec<Address>,
     /// Ports of the FTP helper; none turns it off.
     pub ftp_ports: Vec<u16>,
     /// Most connections of each family.

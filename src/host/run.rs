@@ -99,6 +99,9 @@ pub fn run(options: Options) -> Result<(), StartError> {
         if !options.ftp_ports.is_empty() {
             control.serve_ftp(&options.ftp_ports);
         }
+        control
+            .add_local_addresses(&options.local_addresses)
+            .map_err(|text| StartError::new(ExitStatus::Rules, format!("local addresses: {text}")))?;
         let mut state = State::new(control, clock, xdp);
         for path in &options.marks {
             load_marks(&mut state, path)?;

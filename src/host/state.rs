@@ -183,6 +183,13 @@ impl State {
             self.drain();
             return output;
         }
+        if let [first, rest @ ..] = words
+            && first == "local-address"
+        {
+            let output = self.control.local_address_command(rest);
+            self.drain();
+            return output;
+        }
         let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);

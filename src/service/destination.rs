@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, Ordering::Rel
 use crate::base::chunked::{CHUNK, Chunked};
 use crate::base::{Address, Endpoint};
 use crate::service::snapshot::ServiceId;
-use crate::service::types::{Method, Tunnel, TunnelChecksum};
+use crate::service::types::{FullNat, Method, Tunnel, TunnelChecksum};
 
 /// Destinations that the table can hold, those in the trash included. Reaching it refuses the command with ENOMEM.
 pub const DESTINATIONS_MAX: usize = 1 << 18;
@@ -34,6 +34,7 @@ pub struct Destination {
     port: AtomicU16,
     method: AtomicU8,
     flags: AtomicU8,
+    full_nat: AtomicU8,
     tunnel: AtomicU32,
     service: AtomicU32,
     /// Moves with each change of what forwarding reads; workers that cached a route compare it.
@@ -67,6 +68,12 @@ impl Destination {
     #[inline]
     pub fn method(&self) -> Method {
         Method::from_number(self.method.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Whether new connections hide their clients from it.
+    #[inline]
+    pub fn full_nat(&self) -> FullNat {
+        FullNat::from_number(self.full_nat.load(Relaxed))
     }
 
     /// The encapsulation, for a tunnelled destination.
@@ -185,7 +192,8 @@ impl Destination {
         self.scheduled.overloaded.store(0, Relaxed);
     }
 
-    /// Sets what a rule says of the destination, as `-a` and `-e` do.
+    /// Sets what a rule says of the destination, as `-a` and `-e` do; full NAT apart, see
+    /// [`Destination::set_full_nat`].
     pub fn configure(&self, method: Method, tunnel: Tunnel, weight: i32, upper: u32, lower: u32) {
         let old_upper = self.scheduled.upper.load(Relaxed);
         if upper == 0 || upper > old_upper {
@@ -202,6 +210,11 @@ impl Destination {
         self.tunnel.store(word, Relaxed);
         self.epoch.fetch_add(1, Relaxed);
         self.set_weight(weight);
+    }
+
+    /// Says whether new connections are to hide their clients from it.
+    pub fn set_full_nat(&self, full_nat: FullNat) {
+        self.full_nat.store(full_nat as u8, Relaxed);
     }
 
     /// Sets the weight alone.

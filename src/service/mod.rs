@@ -7,6 +7,7 @@
 
 pub mod destination;
 pub mod filter;
+pub mod local_addresses;
 pub mod real_servers;
 pub mod scheduler;
 pub mod snapshot;
@@ -17,4 +18,4 @@ pub use destination::{Destination, DestinationId, Destinations};
 pub use filter::Filter;
 pub use scheduler::{Flow, Scheduler, Scheduling};
 pub use snapshot::{Persistence, Service, ServiceId, Services};
-pub use types::{Engine, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
+pub use types::{Engine, FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};

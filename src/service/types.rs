@@ -130,6 +130,48 @@ pub enum Tunnel {
     },
 }
 
+/// Full NAT: whether a masquerading real server sees an address of the director in place of its clients', and how it
+/// learns theirs nevertheless. An addition to what the kernel has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum FullNat {
+    /// It sees its clients, and answers by the director.
+    #[default]
+    Off = 0,
+    /// `--fullnat`: it sees a local address and never learns who its client is.
+    Silent = 1,
+    /// `--client-address toa`: by option 254 of the client's first TCP segments, as DPVS has it.
+    Toa = 2,
+    /// `--client-address proxy`: by a PROXY protocol header (version 2) in front of the client's TCP stream.
+    Proxy = 3,
+}
+
+impl FullNat {
+    /// The way with this number.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => FullNat::Silent,
+            2 => FullNat::Toa,
+            3 => FullNat::Proxy,
+            _ => FullNat::Off,
+        }
+    }
+
+    /// True unless it is off.
+    pub const fn is_on(self) -> bool {
+        !matches!(self, FullNat::Off)
+    }
+
+    /// The word of `--client-address`; `None` where the option does not stand.
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            FullNat::Off | FullNat::Silent => None,
+            FullNat::Toa => Some("toa"),
+            FullNat::Proxy => Some("proxy"),
+        }
+    }
+}
+
 /// Flags of a scheduler: `-b flag-1,flag-2,flag-3` (bits 0x08, 0x10, 0x20 of the kernel's service flags).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SchedulerFlags(pub u8);

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::base::{Address, Family};
 use crate::command::ListOptions;
 use crate::command::names::Names;
-use crate::command::request::{DaemonRole, DaemonRule, Request, Response, ServerInfo, ServiceInfo};
+use crate::command::request::{DaemonRole, DaemonRule, Request, Response, ServerInfo, ServerRule, ServiceInfo};
 use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, TunnelChecksum};
 
 mod connections;
@@ -162,8 +162,9 @@ const fn gre_checksum(checksum: bool) -> TunnelChecksum {
     if checksum { TunnelChecksum::Full } else { TunnelChecksum::None }
 }
 
-const fn method_text(method: Method) -> &'static str {
-    match method {
+const fn method_text(rule: &ServerRule) -> &'static str {
+    match rule.method {
+        Method::Masquerading if rule.full_nat.is_on() => "FullNAT",
         Method::Masquerading => "Masq",
         Method::LocalNode => "Local",
         Method::Tunnelling => "Tunnel",

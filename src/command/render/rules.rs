@@ -66,6 +66,12 @@ fn write_server(out: &mut String, words: &str, server: &ServerInfo, service: &Se
         Method::LocalNode | Method::DirectRouting | Method::Bypass => "-g",
     };
     put(out, format_args!("-a {words} -r {label} {method} -w {}", rule.weight));
+    if rule.full_nat.is_on() {
+        out.push_str(" --fullnat");
+    }
+    if let Some(word) = rule.full_nat.word() {
+        put(out, format_args!(" --client-address {word}"));
+    }
     if rule.method == Method::Tunnelling {
         match rule.tunnel {
             Tunnel::Ipip => out.push_str(" --tun-type ipip"),

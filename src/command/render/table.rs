@@ -147,12 +147,12 @@ fn write_server(
             put(out, format_args!("{name} {weight:<9} {templates:<11} {active:<10} {inactive:<10}\n"));
         }
         View::TunInfo => {
-            let (method, tunnel) = (method_text(rule.method), tunnel_text(rule.method, rule.tunnel));
+            let (method, tunnel) = (method_text(rule), tunnel_text(rule.method, rule.tunnel));
             put(out, format_args!("{name} {method:<7} {tunnel:<13} {:<6} ", rule.weight));
             put(out, format_args!("{active:<10} {inactive:<10}\n"));
         }
         View::Plain => {
-            let method = method_text(rule.method);
+            let method = method_text(rule);
             put(out, format_args!("{name} {method:<7} {:<6} {active:<10} {inactive:<10}\n", rule.weight));
         }
     }

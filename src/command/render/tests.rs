@@ -2,7 +2,7 @@ use super::*;
 use crate::base::Endpoint;
 use crate::command::names::{FileNames, NoNames};
 use crate::command::request::{ConnectionInfo, ServerRule, ServiceRule, Stats};
-use crate::service::Tunnel;
+use crate::service::{FullNat, Tunnel};
 
 const NUMERIC: ListOptions = ListOptions {
     numeric: true,
@@ -41,7 +41,8 @@ fn service(key: ServiceKey, scheduler: &str, servers: Vec<ServerInfo>) -> Servic
 
 fn server(text: &str, method: Method, weight: i32) -> ServerInfo {
     let endpoint = endpoint(text);
-    let rule = ServerRule { endpoint, method, weight, upper: 0, lower: 0, tunnel: Tunnel::Ipip };
+    let rule =
+        ServerRule { endpoint, method, weight, upper: 0, lower: 0, tunnel: Tunnel::Ipip, full_nat: FullNat::Off };
     ServerInfo { rule, active: 0, inactive: 0, persistent: 0, stats: Stats::default() }
 }
 

@@ -24,7 +24,15 @@ fn control_with(v6: bool, helped: &[u16]) -> (Director, Endpoint, Endpoint, Endp
     let key = service.key;
     director.execute(Request::AddService(service)).unwrap();
     let method = Method::Masquerading;
-    let rule = ServerRule { endpoint: server, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip };
+    let rule = ServerRule {
+        endpoint: server,
+        method,
+        weight: 1,
+        upper: 0,
+        lower: 0,
+        tunnel: Tunnel::Ipip,
+        full_nat: FullNat::Off,
+    };
     director.execute(Request::AddServer { service: key, server: rule }).unwrap();
     for packet in [
         (ETH0, frame(STATION_0, client, vip, Some(SYN), b"")),

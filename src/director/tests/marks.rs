@@ -13,7 +13,8 @@ fn marking(method: Method, server_port: u16) -> Director {
     let key = ServiceKey::Mark { family: crate::base::Family::V4, mark: 1 };
     director.execute(Request::AddService(ServiceRule { key, ..rule(Protocol::Tcp, vip(false)) })).unwrap();
     let endpoint = endpoint("10.2.0.1", server_port);
-    let server = ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip };
+    let server =
+        ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip, full_nat: FullNat::Off };
     director.execute(Request::AddServer { service: key, server }).unwrap();
     director
 }
@@ -153,6 +154,7 @@ fn an_error_opens_a_connection_that_one_packet_scheduling_ends() {
             upper: 0,
             lower: 0,
             tunnel: Tunnel::Ipip,
+            full_nat: FullNat::Off,
         };
         director.execute(Request::AddServer { service: key, server }).unwrap();
         director.shared().sysctls.write("schedule_icmp", "1").unwrap();

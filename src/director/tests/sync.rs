@@ -49,6 +49,7 @@ fn a_synchronised_connection_without_its_server_is_forwarded() {
             upper: 0,
             lower: 0,
             tunnel: Tunnel::Ipip,
+            full_nat: FullNat::Off,
         };
         director.execute(Request::AddServer { service: rule(Protocol::Tcp, vip(false)).key, server }).unwrap();
         let active = |director: &mut Director| {
