@@ -88,7 +88,7 @@ impl ClientHeader {
         segment[HEADER_OCTETS..].copy_from_slice(&self.octets[..self.length]);
         let header = &mut segment[..HEADER_OCTETS];
         header.copy_from_slice(&model.tcp);
-        header[12] = (HEADER_OCTETS / 4 << 4) as u8;
+        header[12] = ((HEADER_OCTETS / 4) << 4) as u8;
         header[13] = FLAG_ACK | FLAG_PSH;
         header[CHECKSUM_OFFSET + 2..].fill(0);
         let (source, destination) = (packet.source.address, packet.destination.address);
@@ -161,7 +161,7 @@ pub(super) fn insert_client<P: Port>(port: &mut P, frame: &mut Frame, packet: &m
     let segment = &mut bytes[transport..end + octets];
     let sum = u16::from_be_bytes([segment[CHECKSUM_OFFSET], segment[CHECKSUM_OFFSET + 1]]);
     let old = u16::from_be_bytes([segment[12], segment[13]]);
-    segment[12] += (octets / 4 << 4) as u8;
+    segment[12] += ((octets / 4) << 4) as u8;
     let new = u16::from_be_bytes([segment[12], segment[13]]);
     let added = Sum::default().add_bytes(option).folded();
     // The pseudo header has the segment's length; that of the packet, without the IP header, moves by as much.
