@@ -25,6 +25,8 @@ mod ldirectord;
 mod lifecycle;
 #[path = "netns/load.rs"]
 mod load;
+#[path = "netns/local.rs"]
+mod local;
 #[path = "netns/marks.rs"]
 mod marks;
 #[path = "netns/methods.rs"]

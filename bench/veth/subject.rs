@@ -253,6 +253,7 @@ fn rules(method: Method, servers: u8) -> Vec<Request> {
         mask: u32::MAX,
         engine: None,
         one_packet: false,
+        mss_max: 0,
     })];
     requests.extend((0..servers).map(|number| {
         let mut endpoint = net::server(number);

@@ -101,7 +101,7 @@ impl Words {
         let bits = [SchedulerFlags::FLAG_1, SchedulerFlags::FLAG_2, SchedulerFlags::FLAG_3];
         let set = bits.into_iter().zip(["flag-1", "flag-2", "flag-3"]).filter(|(bit, _)| rule.flags.has(*bit));
         let flags = set.map(|(_, word)| word).collect::<Vec<_>>().join(",");
-        self.unless(String::new(), "-b", flags)
+        self.unless(String::new(), "-b", flags).unless(0, "--mss-clamp", rule.mss_max)
     }
 
     fn server_rule(&mut self, rule: &ServerRule) -> &mut Self {
@@ -160,6 +160,7 @@ mod tests {
     use crate::command::Parsed;
     use crate::command::names::NoNames;
     use crate::command::parse::parse;
+    use crate::command::request::MSS_MIN;
     use crate::service::FullNat;
 
     fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
@@ -207,6 +208,7 @@ mod tests {
         let key = key(rng);
         let is_zero_port = matches!(key, ServiceKey::Address { endpoint, .. } if endpoint.port == 0);
         let takes_one_packet = !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Udp);
+        let takes_mss = !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Tcp);
         let mask = match (chance(rng), key.family()) {
             (true, Family::V4) => rng.next_u32(),
             (true, Family::V6) => rng.below(128) + 1,
@@ -222,6 +224,7 @@ mod tests {
             mask,
             engine: chance(rng).then(|| pick(rng, &["sip", "a b", "#"]).into()),
             one_packet: takes_one_packet && chance(rng),
+            mss_max: if takes_mss && chance(rng) { MSS_MIN + rng.below(1400) as u16 } else { 0 },
         }
     }
 
@@ -313,8 +316,9 @@ mod tests {
             mask: 64,
             engine: None,
             one_packet: true,
+            mss_max: 1400,
         };
-        let line = "-A -f 4294967295 -6 -s sh -p 60 -M 64 -o -b 'flag-1,flag-2'";
+        let line = "-A -f 4294967295 -6 -s sh -p 60 -M 64 -o -b 'flag-1,flag-2' --mss-clamp 1400";
         assert_eq!(Request::AddService(rule).to_string(), line);
         assert_eq!(Request::Services(None).to_string(), "-L -n");
     }

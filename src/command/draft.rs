@@ -4,7 +4,7 @@ use crate::base::{Address, Endpoint, Family};
 use crate::command::ListOptions;
 use crate::command::names::Names;
 use crate::command::options::{Command, Name};
-use crate::command::request::{DaemonRole, DaemonRule, Request, ServerRule, ServiceRule};
+use crate::command::request::{DaemonRole, DaemonRule, MSS_MIN, Request, ServerRule, ServiceRule};
 use crate::command::values::{self, number};
 use crate::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel, TunnelChecksum};
 
@@ -60,6 +60,7 @@ pub struct Draft {
     tunnel_type: TunnelType,
     tunnel_port: u16,
     client_address: FullNat,
+    mss_max: u16,
     role: DaemonRole,
     interface: String,
     syncid: u8,
@@ -94,6 +95,7 @@ impl Default for Draft {
             tunnel_type: TunnelType::Ipip,
             tunnel_port: 0,
             client_address: FullNat::Silent,
+            mss_max: 0,
             role: DaemonRole::Master,
             interface: String::new(),
             syncid: 0,
@@ -182,6 +184,9 @@ impl Draft {
         }
         if self.one_packet && self.mark == 0 && self.protocol != Some(Protocol::Udp) {
             return Err("One-Packet Scheduling is only for UDP virtual services".into());
+        }
+        if self.mss_max != 0 && self.mark == 0 && self.protocol != Some(Protocol::Tcp) {
+            return Err("MSS clamping is only for TCP virtual services".into());
         }
         Ok(())
     }
@@ -272,6 +277,7 @@ impl Draft {
             mask: self.mask,
             engine: Some(self.engine.clone()).filter(|engine| !engine.is_empty()),
             one_packet: self.one_packet,
+            mss_max: self.mss_max,
         })
     }
 
@@ -558,6 +564,12 @@ pub fn tunnel_type(draft: &mut Draft, value: Option<&str>, _: &dyn Names) -> Res
         "gre" => TunnelType::Gre,
         _ => return Err("illegal tunnel type specified".into()),
     };
+    Ok(())
+}
+
+/// `--mss-clamp`
+pub fn mss_clamp(draft: &mut Draft, value: Option<&str>, _: &dyn Names) -> Result<(), String> {
+    draft.mss_max = ranged(value, i64::from(MSS_MIN), 65_495, "illegal mss-clamp specified")?;
     Ok(())
 }
 

@@ -101,6 +101,7 @@ pub enum Name {
     TunRemoteChecksum,
     FullNat,
     ClientAddress,
+    MssClamp,
 }
 
 impl Name {
@@ -118,7 +119,7 @@ impl Name {
 /// Names of options in the order in which they are checked, with a column for each of
 /// add-service, edit-service, delete-service, flush, list, add-server, edit-server, delete-server, set, start-daemon,
 /// stop-daemon, restore, save, zero.
-pub const NAMES: [(Name, &str, &str); 36] = [
+pub const NAMES: [(Name, &str, &str); 37] = [
     //                                                  AEDCLaedsSSRSZ
     (Name::Numeric, "numeric", /*                   */ "xxxx xxxxxxx x"),
     (Name::Connection, "connection", /*             */ "xxxx1xxxxxxxxx"),
@@ -156,6 +157,7 @@ pub const NAMES: [(Name, &str, &str); 36] = [
     (Name::TunRemoteChecksum, "tun-remcsum", /*     */ "xxxxx  xxxxxxx"),
     (Name::FullNat, "fullnat", /*                   */ "xxxxx  xxxxxxx"),
     (Name::ClientAddress, "client-address", /*      */ "xxxxx  xxxxxxx"),
+    (Name::MssClamp, "mss-clamp", /*                */ "  xxxxxxxxxxxx"),
 ];
 
 /// Whether an option takes a value.
@@ -276,6 +278,7 @@ pub static OPTIONS: &[OptionRow] = &[
     // Additions: no option of ipvsadm.
     flag("fullnat", None, Name::FullNat, draft::nothing),
     with("client-address", None, Name::ClientAddress, draft::client_address),
+    with("mss-clamp", None, Name::MssClamp, draft::mss_clamp),
 ];
 
 #[cfg(test)]

@@ -90,7 +90,13 @@ pub struct ServiceRule {
     pub engine: Option<String>,
     /// One-packet scheduling.
     pub one_packet: bool,
+    /// Largest MSS that SYNs of the service may ask for, octets (see [`MSS_MIN`]); 0 leaves them alone. An addition.
+    #[serde(default)]
+    pub mss_max: u16,
 }
+
+/// Least value of [`ServiceRule::mss_max`], octets: the least MSS that Linux sends by (`TCP_MIN_MSS`).
+pub const MSS_MIN: u16 = 88;
 
 /// The attributes of a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

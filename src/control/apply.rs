@@ -88,6 +88,9 @@ impl Control {
         if !is_same {
             self.start_ticks(index, now);
         }
+        for server in &self.services[index].servers {
+            self.shared.destinations.get(server.id).set_mss_max(rule.mss_max);
+        }
         self.services[index].rule = rule;
         self.services_changed();
         Ok(Response::Done)
@@ -172,6 +175,7 @@ impl Control {
         };
         let destination = self.shared.destinations.get(entry.id);
         destination.set_full_nat(rule.full_nat);
+        destination.set_mss_max(self.services[index].rule.mss_max);
         destination.configure(rule.method, rule.tunnel, rule.weight, rule.upper, rule.lower);
         destination.set_available(service, true);
         self.services[index].scheduling.lock().add(&self.shared.destinations, entry.id);

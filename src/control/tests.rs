@@ -36,6 +36,7 @@ pub(super) fn service(scheduler: &str) -> ServiceRule {
         mask: u32::MAX,
         engine: None,
         one_packet: false,
+        mss_max: 0,
     }
 }
 

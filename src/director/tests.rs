@@ -14,6 +14,7 @@ use crate::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunn
 mod ftp;
 mod full_nat;
 mod marks;
+mod mss;
 mod sync;
 
 const NET: &str = "\
@@ -75,6 +76,7 @@ fn rule(protocol: Protocol, endpoint: Endpoint) -> ServiceRule {
         mask: if endpoint.address.is_v4() { u32::MAX } else { 128 },
         engine: None,
         one_packet: false,
+        mss_max: 0,
     }
 }
 

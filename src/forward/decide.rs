@@ -37,10 +37,25 @@ pub(super) enum Decision {
     RelayFromTunnel,
 }
 
+impl Decision {
+    /// True when the packet itself goes on to a server or a client.
+    #[inline]
+    pub(super) const fn takes_on(&self) -> bool {
+        matches!(
+            self,
+            Decision::Forward(_)
+                | Decision::Masquerade
+                | Decision::ToClient
+                | Decision::Changed { .. }
+                | Decision::Exchanged { .. }
+        )
+    }
+}
+
 /// Where a packet goes, beside the decision that it goes there; of other decisions it says nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
-    /// The real server.
+    /// The real server: the receiver, or of a packet to the client the sender.
     pub destination: DestinationId,
     /// Moves with what the server's path depends on; as of the decision.
     pub epoch: u32,
@@ -160,6 +175,7 @@ impl Forwarder {
         found.follow(Direction::Outbound, packet.event, self.secure_tcp());
         let entry = found.entry();
         let (destination, flags, service) = (entry.destination(), entry.flags(), entry.virtual_service());
+        target.destination = destination;
         let masqueraded = if flags.is_attended() {
             self.attend(found, Direction::Outbound, received, packet, now)
         } else {

@@ -188,6 +188,9 @@ impl Forwarder {
 
     /// A packet for a real server that does not leave: its path is closed, its TTL has run out, or the real server is
     /// the director itself; then the host's stack gets it, TTL untouched.
+    ///
+    /// **Deviation**: masquerading leaves a packet to the director itself as it is where the port stays the same; the
+    /// kernel changes the address there and back.
     #[cold]
     pub(super) fn stay<P: Port>(
         &mut self,
@@ -202,7 +205,13 @@ impl Forwarder {
             Path::Closed(DropReason::NoRoute) => self.answer(port, frame, packet, Answer::HostUnreachable),
             Path::Closed(reason) => self.settle(port, frame, None, Verdict::Drop(reason)),
             Path::Local => {
-                let Some(server) = masqueraded else { return self.settle(port, frame, Some(packet), Verdict::Pass) };
+                // The host takes what comes to a virtual address of its own, and answers from there; its answer to a
+                // packet with another destination nobody would change back.
+                let is_as_it_came = masqueraded.is_none_or(|server| server.port == packet.destination.port)
+                    && self.routes().is_local(packet.destination.address);
+                let Some(server) = masqueraded.filter(|_| !is_as_it_came) else {
+                    return self.settle(port, frame, Some(packet), Verdict::Pass);
+                };
                 let bytes = port.bytes_mut(&frame);
                 if packet.partial_checksum {
                     nat::complete_checksum(bytes, packet);

@@ -15,20 +15,21 @@ use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
 use crate::forward::options::Wish;
-use crate::forward::parse::{self, Packet, Parsed};
+use crate::forward::parse::{self, BEGINS, Packet, Parsed};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
 use crate::forward::sync::{SyncQueue, SyncRoles};
+use crate::forward::tcp_stream;
 use crate::forward::tunnel::Outer;
 use crate::forward::tunnel_error::TunnelError;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
-use crate::service::Services;
 use crate::service::local_addresses::LocalAddresses;
 use crate::service::real_servers::RealServers;
+use crate::service::{DestinationId, Protocol, Services};
 
 /// One worker's view of the director, and what it keeps between packets.
 pub struct Forwarder {
@@ -372,6 +373,9 @@ impl Forwarder {
                 let (packet, service) = (&slot.packet, slot.target.new.address);
                 self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
             }
+            if slot.packet.opening & BEGINS != 0 && slot.decision.takes_on() {
+                self.clamp_mss(port.bytes_mut(&frame), &slot.packet, slot.target.destination);
+            }
             let verdict = match slot.decision {
                 Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
                 Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
@@ -405,6 +409,17 @@ impl Forwarder {
             self.verdicts.push(verdict);
         }
         self.counters().transmitted.add(transmitted);
+    }
+
+    /// Keeps the MSS that a SYN asks for within what its service allows.
+    #[cold]
+    fn clamp_mss(&self, frame: &mut [u8], packet: &Packet, destination: DestinationId) {
+        if packet.protocol == Protocol::Tcp && destination != DestinationId::NONE {
+            match self.shared.destinations.get(destination).mss_max() {
+                0 => {}
+                largest => tcp_stream::clamp_mss(frame, packet, largest),
+            }
+        }
     }
 
     #[cold]

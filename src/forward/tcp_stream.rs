@@ -227,33 +227,63 @@ pub(super) fn shift_quoted(transport: &mut [u8], octets: u32, first: u32) {
     }
 }
 
-/// Kind of the option that acknowledges blocks (RFC 2018 section 3), and of the two that have no length.
+/// Kind of the option that names the largest segment (RFC 9293 section 3.2), of the one that acknowledges blocks (RFC
+/// 2018 section 3), and of the two that have no length.
+const LARGEST_SEGMENT: u8 = 2;
 const BLOCKS: u8 = 5;
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 
-/// Puts what `map` gives in place of each edge of the blocks that a segment's options acknowledge.
-pub(super) fn for_each_block_edge(options: &mut [u8], map: impl Fn(u32) -> u32) {
+/// Calls `visit` with the value of each option of this kind. One that is not whole ends the walk.
+fn for_each_option(options: &mut [u8], wanted: u8, mut visit: impl FnMut(&mut [u8])) {
     let mut rest = options;
     while let [kind, behind @ ..] = rest {
         match *kind {
             END => return,
             NO_OPERATION => rest = behind,
             kind => {
-                // Kind and length are of the option; one that is not whole ends the walk.
+                // The length counts kind and itself.
                 let length = behind.first().map_or(0, |length| usize::from(*length));
                 if length < 2 {
                     return;
                 }
                 let Some((option, after)) = behind.split_at_mut_checked(length - 1) else { return };
-                if kind == BLOCKS {
-                    for edge in option[1..].as_chunks_mut().0 {
-                        *edge = map(u32::from_be_bytes(*edge)).to_be_bytes();
-                    }
+                if kind == wanted {
+                    visit(&mut option[1..]);
                 }
                 rest = after;
             }
         }
+    }
+}
+
+/// Puts what `map` gives in place of each edge of the blocks that a segment's options acknowledge.
+pub(super) fn for_each_block_edge(options: &mut [u8], map: impl Fn(u32) -> u32) {
+    for_each_option(options, BLOCKS, |blocks| {
+        for edge in blocks.as_chunks_mut().0 {
+            *edge = map(u32::from_be_bytes(*edge)).to_be_bytes();
+        }
+    });
+}
+
+/// Lowers the MSS that a SYN in a frame asks for to `largest`, if it asks for more.
+pub(super) fn clamp_mss(frame: &mut [u8], packet: &Packet, largest: u16) {
+    let end = usize::from(packet.network) + usize::from(packet.length);
+    let segment = &mut frame[usize::from(packet.transport)..end];
+    let Ok(view) = Segment::new_checked(&*segment) else { return };
+    let octets = view.header_length();
+    let header = &mut segment[..octets];
+    let before = Sum::default().add_bytes(header).folded();
+    for_each_option(&mut header[HEADER_OCTETS..], LARGEST_SEGMENT, |value| {
+        if let Ok(value) = <&mut [u8; 2]>::try_from(value) {
+            *value = u16::from_be_bytes(*value).min(largest).to_be_bytes();
+        }
+    });
+    // A sum that is still to be computed is that of the pseudo header alone.
+    if !packet.partial_checksum {
+        let after = Sum::default().add_bytes(header).folded();
+        let mut view = Segment::new_unchecked(header);
+        view.set_checksum(Update::new(view.checksum()).remove_u16(before).add_u16(after).finish());
     }
 }
 

@@ -35,6 +35,7 @@ pub struct Destination {
     method: AtomicU8,
     flags: AtomicU8,
     full_nat: AtomicU8,
+    mss_max: AtomicU16,
     tunnel: AtomicU32,
     service: AtomicU32,
     /// Moves with each change of what forwarding reads; workers that cached a route compare it.
@@ -210,6 +211,17 @@ impl Destination {
         self.tunnel.store(word, Relaxed);
         self.epoch.fetch_add(1, Relaxed);
         self.set_weight(weight);
+    }
+
+    /// The largest MSS that SYNs of its connections may ask for; 0 leaves them alone.
+    #[inline]
+    pub fn mss_max(&self) -> u16 {
+        self.mss_max.load(Relaxed)
+    }
+
+    /// Sets the largest MSS, or 0.
+    pub fn set_mss_max(&self, mss_max: u16) {
+        self.mss_max.store(mss_max, Relaxed);
     }
 
     /// Says whether new connections are to hide their clients from it.

@@ -54,6 +54,9 @@ fn write_service(out: &mut String, words: &str, service: &ServiceInfo) {
     if let Some(flags) = flags_text(&rule.scheduler, rule.flags) {
         put(out, format_args!(" -b {flags}"));
     }
+    if rule.mss_max != 0 {
+        put(out, format_args!(" --mss-clamp {}", rule.mss_max));
+    }
     out.push('\n');
 }
 

@@ -117,7 +117,13 @@ fn write_service(out: &mut String, name: &str, service: &ServiceInfo) {
             put(out, format_args!(" pe {engine}"));
         }
     }
-    out.push_str(if rule.one_packet { " ops\n" } else { "\n" });
+    if rule.one_packet {
+        out.push_str(" ops");
+    }
+    if rule.mss_max != 0 {
+        put(out, format_args!(" mss {}", rule.mss_max));
+    }
+    out.push('\n');
 }
 
 fn write_server(

@@ -35,6 +35,7 @@ fn service(key: ServiceKey, scheduler: &str, servers: Vec<ServerInfo>) -> Servic
         mask,
         engine: None,
         one_packet: false,
+        mss_max: 0,
     };
     ServiceInfo { rule, stats: Stats::default(), servers }
 }
