@@ -11,7 +11,7 @@
 // MTU exceeds one buffer (XDP multi-buffer). Plain is preferred: it makes a veth peer stop sending TSO super-frames,
 // which an AF_XDP socket could not take.
 //
-// Limits: no VLAN tags yet; 8 IPv6 extension headers; what lies beyond the first buffer is not looked at.
+// Limits: 2 VLAN tags; 8 IPv6 extension headers; what lies beyond the first buffer is not looked at.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -29,7 +29,7 @@
 #define SOCKETS_MAX 4096
 #define INTERFACES_MAX 256
 
-#define VLAN_TAGS_MAX 0 // user space takes no tagged frames yet: they pass
+#define VLAN_TAGS_MAX 2 // frames with more pass
 #define EXTENSION_HEADERS_MAX 8
 
 #define IP_MORE_FRAGMENTS 0x2000

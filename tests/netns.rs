@@ -43,3 +43,5 @@ mod rules;
 mod scale;
 #[path = "netns/sync.rs"]
 mod sync;
+#[path = "netns/vlan.rs"]
+mod vlan;

@@ -126,6 +126,12 @@ impl Director {
         self.worker.port_mut().take_transmitted().collect()
     }
 
+    /// The frames that went to the host's stack since the last call of this or [`Director::take_transmitted`], in
+    /// order, with the interface that each came in by.
+    pub fn take_passed(&mut self) -> Vec<(InterfaceId, Vec<u8>)> {
+        self.worker.port_mut().take_passed().collect()
+    }
+
     /// Gives a backup daemon a datagram.
     pub fn receive_sync(&mut self, datagram: &[u8]) {
         self.control.receive_sync(self.now, datagram);

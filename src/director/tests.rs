@@ -16,6 +16,7 @@ mod full_nat;
 mod marks;
 mod mss;
 mod sync;
+mod vlan;
 
 const NET: &str = "\
 link add eth0 address 02:00:00:00:00:fe mtu 1500

@@ -21,18 +21,28 @@ const ASKED_PERIOD: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NextHop {
     pub interface: InterfaceId,
+    /// The VLAN that it leaves by there.
+    pub vlan: Option<InterfaceId>,
     /// The neighbour's and the station's link address, as a frame begins.
     pub addresses: [u8; 12],
     pub mtu: u32,
+    frame_octets_max: u32,
     /// Source of packets that the director itself sends this way.
     pub source: Address,
 }
 
 impl NextHop {
-    /// Octets of the longest frame that the link takes.
+    /// Octets of the longest frame that goes to the link as it is; none does to a VLAN.
     #[inline]
     pub(super) const fn frame_octets_max(&self) -> u32 {
-        self.mtu.saturating_add(ETHERNET_OCTETS as u32)
+        self.frame_octets_max
+    }
+
+    /// The same with a path MTU that is no larger than the link's.
+    fn narrowed_to(self, mtu: u32) -> Self {
+        let mtu = mtu.min(self.mtu);
+        let frame_octets_max = if self.vlan.is_some() { 0 } else { mtu.saturating_add(ETHERNET_OCTETS as u32) };
+        Self { mtu, frame_octets_max, ..self }
     }
 }
 
@@ -276,11 +286,19 @@ impl Forwarder {
     /// Queues a frame that has its link header; a packet wider than the link goes as fragments.
     #[inline]
     fn transmit<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
-        if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
-            return self.send_fragments(port, frame, family, next);
+        if frame.length > next.frame_octets_max {
+            return self.transmit_with_care(port, frame, family, next);
         }
         port.transmit(frame, next.interface);
         Verdict::Transmit(next.interface)
+    }
+
+    #[cold]
+    fn transmit_with_care<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
+        if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
+            return self.send_fragments(port, frame, family, next);
+        }
+        self.transmit_tagged(port, frame, next)
     }
 
     /// What a path of a destination depends on beside the routes: the destination's epoch, and the path MTUs learned.
@@ -347,11 +365,7 @@ impl Forwarder {
         match self.routes().lookup(address, id.0.wrapping_mul(0x9e37_79b9)) {
             Route::Local => Path::Local,
             Route::Unicast(hop) => match self.resolve(hop, address) {
-                Ok(mut next) => {
-                    let learned = self.shared.path_mtus.find(address);
-                    next.mtu = learned.map_or(next.mtu, |learned| learned.min(next.mtu));
-                    Path::Next(next)
-                }
+                Ok(next) => Path::Next(next.narrowed_to(self.shared.path_mtus.find(address).unwrap_or(next.mtu))),
                 Err(reason) => Path::Closed(reason),
             },
             Route::Unreachable => Path::Closed(DropReason::NoRoute),
@@ -402,7 +416,12 @@ impl Forwarder {
         let mut addresses = [0; 12];
         addresses[..6].copy_from_slice(&neighbour.0);
         addresses[6..].copy_from_slice(&link.mac.0);
-        Ok(NextHop { interface, addresses, mtu: hop.mtu, source: hop.source })
+        let (interface, vlan) = match link.vlan {
+            None => (interface, None),
+            Some((carrier, _)) => (carrier, Some(interface)),
+        };
+        let (mtu, source) = (hop.mtu, hop.source);
+        Ok(NextHop { interface, vlan, addresses, mtu, frame_octets_max: 0, source }.narrowed_to(mtu))
     }
 }
 

@@ -33,6 +33,7 @@ impl Forwarder {
         let id = u32::from(self.identification);
         let (link, packet) = scratch.split_at(ETHERNET_OCTETS);
         let mut complete = true;
+        let forwarder = &*self;
         let emit = |header: &[u8], payload: &[u8]| {
             let length = ETHERNET_OCTETS + header.len() + payload.len();
             let Some(piece) = port.allocate(length, interface) else {
@@ -43,7 +44,10 @@ impl Forwarder {
             bytes[..ETHERNET_OCTETS].copy_from_slice(link);
             bytes[ETHERNET_OCTETS..ETHERNET_OCTETS + header.len()].copy_from_slice(header);
             bytes[ETHERNET_OCTETS + header.len()..].copy_from_slice(payload);
-            port.transmit(piece, next.interface);
+            match next.vlan {
+                None => port.transmit(piece, next.interface),
+                Some(_) => complete &= matches!(forwarder.transmit_tagged(port, piece, next), Verdict::Transmit(_)),
+            }
         };
         match family {
             Family::V4 => cut_v4(packet, next.mtu as usize, emit),

@@ -39,6 +39,7 @@ mod tunnel;
 mod tunnel_error;
 mod unbound;
 pub mod verdict;
+mod vlan;
 
 #[cfg(test)]
 mod tests;

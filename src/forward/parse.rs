@@ -133,7 +133,13 @@ pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
     if header[..4] != *first || header[4..6] != *last {
         return Parsed::Other;
     }
-    match u16::from_be_bytes([header[12], header[13]]) {
+    parse_packet(frame, u16::from_be_bytes([header[12], header[13]]), packet)
+}
+
+/// Takes the packet of this EtherType apart, which a frame carries behind [`ETHERNET_OCTETS`] octets; see [`parse`].
+#[inline(always)]
+pub fn parse_packet(frame: &[u8], ether_type: u16, packet: &mut Packet) -> Parsed {
+    match ether_type {
         ETHERTYPE_IPV4 => parse_v4(frame, packet),
         ETHERTYPE_IPV6 => parse_v6(frame, packet),
         _ => Parsed::Other,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
-use crate::base::{Address, Family, Frame, Instant};
+use crate::base::{Address, Family, Frame, Instant, InterfaceId};
 use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
@@ -87,11 +87,11 @@ const FRAMES_AHEAD: usize = 4;
 
 /// What the stages hand on about a frame. Slots stay where they are from batch to batch: each stage writes its part in
 /// place, and what a stage does not write is left over from an earlier frame and means nothing.
-struct Slot {
-    packet: Packet,
+pub(super) struct Slot {
+    pub(super) packet: Packet,
     hash: u64,
     way: Way,
-    decision: Decision,
+    pub(super) decision: Decision,
     target: Target,
 }
 
@@ -211,9 +211,12 @@ impl Forwarder {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
             }
-            let station = self.stations.get(usize::from(frame.interface.0)).unwrap_or(&NO_STATION);
-            let parsed = parse::parse(port.bytes(frame), station, &mut slot.packet);
+            let parsed = parse::parse(port.bytes(frame), self.station(frame.interface), &mut slot.packet);
             slot.packet.interface = frame.interface;
+            let parsed = match parsed {
+                Parsed::Other => self.parse_tagged(port.bytes(frame), frame.interface, &mut slot.packet),
+                parsed => parsed,
+            };
             let parsed = match parsed {
                 Parsed::Transport | Parsed::IcmpError if slot.packet.has_options() => {
                     self.heed_options(port.bytes(frame), slot, parsed)
@@ -362,45 +365,16 @@ impl Forwarder {
     }
 
     /// Stage 4: rewrite and send.
-    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
+    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &mut [Slot], now: Instant) {
         self.answers.refill(now);
         self.forget_asked(now);
         self.adopt_path_mtus(now);
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
-            if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_)) {
-                let (packet, service) = (&slot.packet, slot.target.new.address);
-                self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
-            }
-            if slot.packet.opening & BEGINS != 0 && slot.decision.takes_on() {
-                self.clamp_mss(port.bytes_mut(&frame), &slot.packet, slot.target.destination);
-            }
-            let verdict = match slot.decision {
-                Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
-                Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
-                Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
-                Decision::ToClient => {
-                    self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way))
-                }
-                Decision::Changed { direction, position } => {
-                    let hop = self.hop(slot.way);
-                    self.send_changed(port, frame, &slot.packet, &slot.target, (direction, position), hop)
-                }
-                Decision::Exchanged { direction, position } => {
-                    self.send_exchanged(port, frame, &slot.packet, &slot.target, (direction, position))
-                }
-                Decision::Answer(answer) => {
-                    if answer == Answer::Unwanted {
-                        // The kernel quotes what it would have forwarded.
-                        nat::decrement_ttl(port.bytes_mut(&frame), &slot.packet);
-                    }
-                    self.answer(port, frame, &slot.packet, answer)
-                }
-                Decision::RelayToServer(_)
-                | Decision::RelayToClient
-                | Decision::RelayExchanged { .. }
-                | Decision::RelayFromTunnel => self.relay(port, frame, slot, now),
+            let verdict = match slot.packet.is_tagged() {
+                false => self.carry_out(port, frame, slot, now),
+                true => self.carry_out_tagged(port, frame, slot, now),
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -409,6 +383,58 @@ impl Forwarder {
             self.verdicts.push(verdict);
         }
         self.counters().transmitted.add(transmitted);
+    }
+
+    /// Rewrites and sends one packet as was decided.
+    #[inline(always)]
+    pub(super) fn carry_out<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot, now: Instant) -> Verdict {
+        if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_)) {
+            let (packet, service) = (&slot.packet, slot.target.new.address);
+            self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
+        }
+        if slot.packet.opening & BEGINS != 0 && slot.decision.takes_on() {
+            self.clamp_mss(port.bytes_mut(&frame), &slot.packet, slot.target.destination);
+        }
+        match slot.decision {
+            Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
+            Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),
+            Decision::Masquerade => self.masquerade(port, frame, &slot.packet, &slot.target),
+            Decision::ToClient => self.return_to_client(port, frame, &slot.packet, slot.target.new, self.hop(slot.way)),
+            Decision::Changed { direction, position } => {
+                let hop = self.hop(slot.way);
+                self.send_changed(port, frame, &slot.packet, &slot.target, (direction, position), hop)
+            }
+            Decision::Exchanged { direction, position } => {
+                self.send_exchanged(port, frame, &slot.packet, &slot.target, (direction, position))
+            }
+            Decision::Answer(answer) => {
+                if answer == Answer::Unwanted {
+                    // The kernel quotes what it would have forwarded.
+                    nat::decrement_ttl(port.bytes_mut(&frame), &slot.packet);
+                }
+                self.answer(port, frame, &slot.packet, answer)
+            }
+            Decision::RelayToServer(_)
+            | Decision::RelayToClient
+            | Decision::RelayExchanged { .. }
+            | Decision::RelayFromTunnel => self.relay(port, frame, slot, now),
+        }
+    }
+
+    /// The link address by which an interface is meant.
+    #[inline(always)]
+    pub(super) fn station(&self, interface: InterfaceId) -> &[u8; 6] {
+        self.stations.get(usize::from(interface.0)).unwrap_or(&NO_STATION)
+    }
+
+    /// Moves what an error quotes to where it lies when the frame has lost `octets` in front.
+    #[cold]
+    pub(super) fn shift_error(&mut self, slot: &Slot, octets: usize) {
+        if let Way::Related(position) = slot.way {
+            let quoting = &mut self.errors[position as usize];
+            quoting.related = quoting.related.map(|related| related.moved_back(octets));
+            quoting.tunnelled = quoting.tunnelled.map(|error| error.moved_back(octets));
+        }
     }
 
     /// Keeps the MSS that a SYN asks for within what its service allows.

@@ -122,6 +122,18 @@ impl Related {
         frame.get_mut(self.transport..self.end).unwrap_or_default()
     }
 
+    /// The same of a frame that has lost `octets` in front.
+    #[must_use]
+    pub(super) const fn moved_back(self, octets: usize) -> Self {
+        Self {
+            icmp: self.icmp - octets,
+            end: self.end - octets,
+            quoted: self.quoted - octets,
+            transport: self.transport - octets,
+            ..self
+        }
+    }
+
     /// What of the quoted packet follows eight octets of its transport header.
     fn quoted_payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         frame.get(self.transport + QUOTED_OCTETS..self.end).unwrap_or_default()

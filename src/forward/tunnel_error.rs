@@ -68,6 +68,12 @@ pub(super) struct TunnelError {
 }
 
 impl TunnelError {
+    /// The same of a frame that has lost `octets` in front.
+    #[must_use]
+    pub(super) const fn moved_back(self, octets: usize) -> Self {
+        Self { inner: self.inner.moved_back(octets), ..self }
+    }
+
     /// Reads an IPv4 error whose message starts at `icmp` and ends with octet `end` of the frame. `None` when it quotes no
     /// packet that carries another, or too little of it.
     pub(super) fn parse(frame: &[u8], icmp: usize, end: usize) -> Option<Self> {

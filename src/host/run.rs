@@ -287,8 +287,7 @@ impl Network {
                 Wish::Once(request) => (request, false),
                 Wish::Keep(request) => (request, true),
             };
-            let name = self.served.get(usize::from(request.interface.0));
-            let Some(ifindex) = name.and_then(|name| self.database.ifindex(name)) else { continue };
+            let Some(ifindex) = self.database.ifindex_of(request.interface) else { continue };
             let result = if keep {
                 self.netlink.keep_neighbour(ifindex, request.address).await
             } else {

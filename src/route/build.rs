@@ -7,6 +7,7 @@ use crate::base::{Address, Family, InterfaceId, MacAddress};
 use crate::route::database::{AddressInfo, LOOPBACK, LinkInfo, width};
 use crate::route::intervals::{Intervals, Prefix};
 use crate::route::{Database, RouteHop, RouteInfo, RouteKind, table};
+use crate::wire::ethernet::Tags;
 
 /// An interface that the director serves, as of a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Of a VLAN: the interface that carries it, and the tags of its frames there.
+    pub vlan: Option<(InterfaceId, Tags)>,
 }
 
 /// Where a packet goes.
@@ -105,7 +108,21 @@ impl Routes {
         self.links.get(interface.0 as usize)?.as_ref()
     }
 
-    /// The numbers of all served interfaces, those included that are not there at the moment.
+    /// The VLAN with these tags on a served interface, whatever the priorities in them.
+    pub fn vlan(&self, carrier: InterfaceId, tags: &Tags) -> Option<InterfaceId> {
+        let is_it = |link: &Option<Link>| {
+            let vlan = link.as_ref().and_then(|link| link.vlan);
+            vlan.is_some_and(|(interface, own)| interface == carrier && own.is_same_vlan(tags))
+        };
+        self.links.iter().position(is_it).map(|position| InterfaceId(position as u16))
+    }
+
+    /// True when some served interface carries a VLAN of the host's.
+    pub fn has_vlans(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.vlan.is_some())
+    }
+
+    /// The numbers of all served interfaces and their VLANs, those included that are not there at the moment.
     pub fn interfaces(&self) -> impl Iterator<Item = InterfaceId> + use<> {
         (0..self.links.len() as u16).map(InterfaceId)
     }
@@ -164,8 +181,13 @@ impl Database {
         let v6 = builder.family(Family::V6);
         let links = self.served.iter().map(|name| {
             let info = self.links.values().find(|link| link.name == *name)?;
-            Some(Link { name: name.clone(), mac: info.mac, mtu: info.mtu, up: info.up })
+            Some(Link { name: name.clone(), mac: info.mac, mtu: info.mtu, up: info.up, vlan: None })
         });
+        let vlans = self.vlans().map(|(info, carrier, tags)| {
+            let vlan = Some((carrier, tags));
+            Some(Link { name: info.name.clone(), mac: info.mac, mtu: info.mtu, up: info.up, vlan })
+        });
+        let links = links.chain(vlans);
         let neighbours = self.neighbours.iter().filter_map(|(&(ifindex, address), &mac)| {
             let interface = self.interface(ifindex)?;
             Some(((interface, address), mac))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Address, Family, InterfaceId, MacAddress};
 use crate::route::{HOPS_MAX, ROUTES_MAX};
+use crate::wire::ethernet::Tags;
 
 /// Numbers of routing tables that are looked at (`linux/rtnetlink.h`, `RT_TABLE_*`).
 pub mod table {
@@ -31,6 +32,19 @@ pub struct LinkInfo {
     pub mtu: u32,
     /// Administratively up (`IFF_UP`).
     pub up: bool,
+    /// Of a VLAN device: what it stands for.
+    pub vlan: Option<VlanInfo>,
+}
+
+/// A VLAN of an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VlanInfo {
+    /// Kernel index of the interface that carries it.
+    pub parent: u32,
+    /// Tag protocol identifier, `0x8100` or `0x88a8`.
+    pub protocol: u16,
+    /// VLAN identifier.
+    pub id: u16,
 }
 
 /// One address of an interface.
@@ -135,18 +149,61 @@ impl Database {
             neighbours: BTreeMap::new(),
         };
         let mac = MacAddress::default();
-        database.set_link(LinkInfo { ifindex: LOOPBACK, name: "lo".into(), mac, mtu: 65536, up: true });
+        database.set_link(LinkInfo { ifindex: LOOPBACK, name: "lo".into(), mac, mtu: 65536, up: true, vlan: None });
         for (address, length) in [(Address::v4(0x7f00_0001), 8), (Address::v6(1), 128)] {
             database.set_address(AddressInfo { ifindex: LOOPBACK, address, length, prefix_route: true });
         }
         database
     }
 
-    /// The director's number of an interface, if it serves it.
+    /// The director's number of an interface, if it serves it, or the one that carries it as a VLAN: VLANs have the
+    /// numbers behind those of the served interfaces.
     pub fn interface(&self, ifindex: u32) -> Option<InterfaceId> {
-        let name = &self.links.get(&ifindex)?.name;
-        let position = self.served.iter().position(|served| served == name)?;
+        let position = match self.served_position(ifindex) {
+            Some(position) => position,
+            None => self.served.len() + self.vlans().position(|(vlan, ..)| vlan.ifindex == ifindex)?,
+        };
         u16::try_from(position).ok().map(InterfaceId)
+    }
+
+    fn served_position(&self, ifindex: u32) -> Option<usize> {
+        let name = &self.links.get(&ifindex)?.name;
+        self.served.iter().position(|served| served == name)
+    }
+
+    /// The VLAN devices on served interfaces, in order of their numbers: with the interface and its tags.
+    pub(super) fn vlans(&self) -> impl Iterator<Item = (&LinkInfo, InterfaceId, Tags)> {
+        self.links.values().filter_map(|link| {
+            if link.vlan.is_none() || self.served_position(link.ifindex).is_some() {
+                return None;
+            }
+            let (position, tags) = self.carrier(link)?;
+            Some((link, InterfaceId(u16::try_from(position).ok()?), tags))
+        })
+    }
+
+    /// The served interface that carries a VLAN device, and the tags that its frames have there. `None` when no served
+    /// interface does, or with more tags than anybody looks through.
+    fn carrier(&self, link: &LinkInfo) -> Option<(usize, Tags)> {
+        let vlan = link.vlan?;
+        let parent = self.links.get(&vlan.parent)?;
+        if let Some(position) = self.served_position(parent.ifindex) {
+            return Some((position, Tags::default().inside(vlan.protocol, vlan.id)?));
+        }
+        let outer = parent.vlan?;
+        let position = self.served_position(outer.parent)?;
+        Some((position, Tags::default().inside(outer.protocol, outer.id)?.inside(vlan.protocol, vlan.id)?))
+    }
+
+    /// Kernel index of the interface with this number.
+    pub fn ifindex_of(&self, interface: InterfaceId) -> Option<u32> {
+        match self.served.get(usize::from(interface.0)) {
+            Some(name) => self.ifindex(name),
+            None => {
+                let position = usize::from(interface.0) - self.served.len();
+                self.vlans().nth(position).map(|(vlan, ..)| vlan.ifindex)
+            }
+        }
     }
 
     /// Kernel index of the interface with this name.

@@ -17,7 +17,7 @@ mod intervals;
 pub mod net_file;
 
 pub use build::{Hop, Link, Route, Routes};
-pub use database::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, table};
+pub use database::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, VlanInfo, table};
 
 /// Hops of one multipath route; further ones are left out.
 pub const HOPS_MAX: usize = 256;

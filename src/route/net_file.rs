@@ -5,6 +5,7 @@
 //! addr add 10.0.0.254/24 dev eth0
 //! route add default via 10.0.0.1 dev eth0
 //! route add local 10.9.0.0/16 dev lo
+//! link add link eth0 name eth0.7 type vlan id 7
 //! neigh add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0
 //! sysctl net.ipv4.ip_forward=1
 //! ```
@@ -15,7 +16,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::base::{Address, MacAddress};
-use crate::route::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, table};
+use crate::route::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, VlanInfo, table};
+use crate::wire::ethernet;
 
 /// Octets of an IP packet on a link whose line names no MTU (Ethernet).
 const MTU_DEFAULT: u32 = 1500;
@@ -61,6 +63,8 @@ pub enum NetLine {
         mtu: Option<u32>,
         /// Administratively up.
         up: Option<bool>,
+        /// Of a VLAN device: the name of what carries it, tag protocol identifier and VLAN identifier.
+        vlan: Option<(String, u16, u16)>,
     },
     /// `link del`.
     LinkDel {
@@ -215,14 +219,34 @@ fn link(words: &mut Words<'_>) -> Result<NetLine, NetFileError> {
     if !matches!(verb, "add" | "set" | "del" | "delete") {
         return Err(error(verb, "unknown verb"));
     }
+    let mut parent = None;
+    if words.take_if("link") {
+        parent = Some(words.need("a name is needed")?.to_owned());
+    }
     let _ = words.take_if("dev") || words.take_if("name");
     let name = words.need("a name is needed")?.to_owned();
     if verb.starts_with("del") {
         return Ok(NetLine::LinkDel { name });
     }
     let (mut mac, mut mtu, mut up) = (None, None, (verb == "add").then_some(true));
+    let mut vlan = None;
     while let Some(word) = words.next() {
         match word {
+            "link" => parent = Some(words.need("a name is needed")?.to_owned()),
+            "type" if words.take_if("vlan") => {
+                let mut protocol = ethernet::TYPE_VLAN;
+                if words.take_if("proto") || words.take_if("protocol") {
+                    protocol = match words.need("a protocol is needed")? {
+                        "802.1q" | "802.1Q" => ethernet::TYPE_VLAN,
+                        "802.1ad" => ethernet::TYPE_SERVICE_VLAN,
+                        other => return Err(error(other, "not 802.1q or 802.1ad")),
+                    };
+                }
+                if !words.take_if("id") {
+                    return Err(error("", "id is needed"));
+                }
+                vlan = Some((protocol, words.value("not a VLAN identifier")?));
+            }
             "address" => mac = Some(words.value("not an Ethernet address")?),
             "mtu" => mtu = Some(words.value("not an MTU")?),
             "up" => up = Some(true),
@@ -230,7 +254,12 @@ fn link(words: &mut Words<'_>) -> Result<NetLine, NetFileError> {
             other => return Err(error(other, "unknown word")),
         }
     }
-    Ok(NetLine::Link { name, mac, mtu, up })
+    let vlan = match (parent, vlan) {
+        (Some(parent), Some((protocol, id @ 0..=4094))) => Some((parent, protocol, id)),
+        (None, None) => None,
+        _ => return Err(error("", "a VLAN needs link, type vlan and id up to 4094")),
+    };
+    Ok(NetLine::Link { name, mac, mtu, up, vlan })
 }
 
 fn addr(words: &mut Words<'_>) -> Result<NetLine, NetFileError> {
@@ -385,7 +414,15 @@ impl Database {
     /// An interface that does not exist, a gateway that no interface reaches, or a route that is not there.
     pub fn apply(&mut self, line: &NetLine) -> Result<(), NetFileError> {
         match line {
-            NetLine::Link { name, mac, mtu, up } => self.apply_link(name, *mac, *mtu, *up),
+            NetLine::Link { name, mac, mtu, up, vlan: None } => self.apply_link(name, *mac, *mtu, *up, None),
+            NetLine::Link { name, mac, mtu, up, vlan: Some((parent, protocol, id)) } => {
+                let parent = self.dev(parent)?;
+                let vlan = VlanInfo { parent, protocol: *protocol, id: *id };
+                // A VLAN has its carrier's address and MTU unless told otherwise.
+                let carrier = self.links.get(&parent).map(|link| (link.mac, link.mtu));
+                let (mac, mtu) = (mac.or(carrier.map(|(mac, _)| mac)), mtu.or(carrier.map(|(_, mtu)| mtu)));
+                self.apply_link(name, mac, mtu, *up, Some(vlan));
+            }
             NetLine::LinkDel { name } => {
                 let ifindex = self.dev(name)?;
                 self.remove_link(ifindex);
@@ -409,7 +446,14 @@ impl Database {
         self.ifindex(name).ok_or_else(|| error(name, "no such interface"))
     }
 
-    fn apply_link(&mut self, name: &str, mac: Option<MacAddress>, mtu: Option<u32>, up: Option<bool>) {
+    fn apply_link(
+        &mut self,
+        name: &str,
+        mac: Option<MacAddress>,
+        mtu: Option<u32>,
+        up: Option<bool>,
+        vlan: Option<VlanInfo>,
+    ) {
         let known = self.links.values().find(|link| link.name == name).cloned();
         let link = known.unwrap_or_else(|| LinkInfo {
             ifindex: self.links.last_key_value().map_or(1, |(&last, _)| last + 1),
@@ -417,11 +461,13 @@ impl Database {
             mac: MacAddress::default(),
             mtu: MTU_DEFAULT,
             up: false,
+            vlan: None,
         });
         self.set_link(LinkInfo {
             mac: mac.unwrap_or(link.mac),
             mtu: mtu.unwrap_or(link.mtu),
             up: up.unwrap_or(link.up),
+            vlan: vlan.or(link.vlan),
             ..link
         });
     }

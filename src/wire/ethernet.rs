@@ -130,6 +130,74 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Frame<T> {
     }
 }
 
+/// The tags of a frame, the outermost first, each as TPID << 16 | priority, DEI and identifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tags {
+    words: [u32; TAGS_MAX],
+    count: u8,
+}
+
+/// What of a tag tells VLANs apart: TPID and identifier.
+const TAG_IDENTITY: u32 = 0xffff_0fff;
+
+impl Tags {
+    /// Those of a frame, and the type behind them; `None` when it has none, more than [`TAGS_MAX`], or ends within.
+    pub fn of(frame: &[u8]) -> Option<(Tags, u16)> {
+        let mut tags = Tags::default();
+        let mut offset = field::TYPE.start;
+        loop {
+            let &[high, low] = frame.get(offset..offset + 2)? else { return None };
+            let ether_type = u16::from_be_bytes([high, low]);
+            if !is_tag(ether_type) {
+                return (tags.count > 0).then_some((tags, ether_type));
+            }
+            let control = get_u16(frame.get(offset + 2..offset + TAG_OCTETS)?, 0..2);
+            tags = tags.inside(ether_type, control)?;
+            offset += TAG_OCTETS;
+        }
+    }
+
+    /// With another tag within; `None` when there are [`TAGS_MAX`].
+    #[must_use]
+    pub fn inside(mut self, protocol: u16, control: u16) -> Option<Tags> {
+        *self.words.get_mut(usize::from(self.count))? = u32::from(protocol) << 16 | u32::from(control);
+        self.count += 1;
+        Some(self)
+    }
+
+    /// Octets that they take in a frame.
+    pub const fn octets(&self) -> usize {
+        self.count as usize * TAG_OCTETS
+    }
+
+    /// True when both name the same VLAN, whatever their priorities.
+    pub fn is_same_vlan(&self, other: &Tags) -> bool {
+        let alike = self.words.iter().zip(other.words).all(|(one, other)| (one ^ other) & TAG_IDENTITY == 0);
+        self.count == other.count && alike
+    }
+
+    /// Takes the tags out of a frame: its first [`Tags::octets`] octets are not its own any more.
+    ///
+    /// # Panics
+    /// When the frame is shorter than they are.
+    pub fn take_out(&self, frame: &mut [u8]) {
+        frame.copy_within(..field::TYPE.start, self.octets());
+    }
+
+    /// Puts the tags into a frame that begins with [`Tags::octets`] octets to spare.
+    ///
+    /// # Panics
+    /// When the frame is shorter than header and tags.
+    pub fn put_in(&self, frame: &mut [u8]) {
+        let octets = self.octets();
+        frame.copy_within(octets..octets + field::TYPE.start, 0);
+        let tags = frame[field::TYPE.start..].chunks_exact_mut(TAG_OCTETS);
+        for (place, word) in tags.zip(&self.words[..usize::from(self.count)]) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+}
+
 #[inline]
 const fn is_tag(ether_type: u16) -> bool {
     ether_type == TYPE_VLAN || ether_type == TYPE_SERVICE_VLAN
@@ -170,6 +238,28 @@ mod tests {
         }
         let three = hex("020000000001 020000000002 8100 0001 8100 0001 8100 0001 0800");
         assert_eq!(Frame::new_checked(&three).err(), Some(Error::Unsupported));
+    }
+
+    #[test]
+    fn tags_come_out_and_go_back() {
+        let tagged = hex("020000000001 020000000002 88a8 6fff 8100 2001 0800 45");
+        let (tags, ether_type) = Tags::of(&tagged).unwrap();
+        assert_eq!((tags.octets(), ether_type), (8, TYPE_IPV4));
+        let mut frame = tagged.clone();
+        tags.take_out(&mut frame);
+        assert_eq!(frame[8..], hex("020000000001 020000000002 0800 45"));
+        frame[..8].fill(0xee);
+        tags.put_in(&mut frame);
+        assert_eq!(frame, tagged);
+
+        let without_priority = Tags::default().inside(TYPE_SERVICE_VLAN, 0xfff).unwrap().inside(TYPE_VLAN, 1).unwrap();
+        assert!(tags.is_same_vlan(&without_priority) && tags != without_priority);
+        assert!(!tags.is_same_vlan(&Tags::default().inside(TYPE_SERVICE_VLAN, 0xfff).unwrap()));
+        assert_eq!(without_priority.inside(TYPE_VLAN, 2), None);
+        for length in 0..22 {
+            assert_eq!(Tags::of(&tagged[..length]), None);
+        }
+        assert_eq!(Tags::of(&hex("020000000001 020000000002 0800 45")), None);
     }
 
     #[test]

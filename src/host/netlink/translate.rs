@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_REPLACE, NetlinkHeader};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo as LinkKindInfo, LinkMessage, VlanProtocol,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -19,7 +21,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::NetlinkEvent;
 use crate::base::{Address, MacAddress};
-use crate::route::{AddressInfo, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, table};
+use crate::route::{AddressInfo, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, VlanInfo, table};
+use crate::wire::ethernet;
 
 /// The event that a message stands for, if any. The header tells whether a route replaces others.
 pub(super) fn translate(header: &NetlinkHeader, message: &RouteNetlinkMessage) -> Option<NetlinkEvent> {
@@ -63,16 +66,36 @@ fn link(message: &LinkMessage) -> Option<LinkInfo> {
         mac: MacAddress::default(),
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        vlan: None,
     };
+    let mut parent = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => info.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => info.mtu = *mtu,
             LinkAttribute::Address(octets) => info.mac = mac(octets).unwrap_or_default(),
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::LinkInfo(infos) => info.vlan = infos.iter().find_map(vlan),
             _ => {}
         }
     }
+    // The carrier's index stands beside, before or after. One in another network namespace carries nothing here.
+    info.vlan = info.vlan.zip(parent).map(|(vlan, parent)| VlanInfo { parent, ..vlan });
     Some(info)
+}
+
+/// What a link's own attributes say of its VLAN; its carrier is still to be said.
+fn vlan(info: &LinkKindInfo) -> Option<VlanInfo> {
+    let LinkKindInfo::Data(InfoData::Vlan(attributes)) = info else { return None };
+    let (mut protocol, mut id) = (ethernet::TYPE_VLAN, None);
+    for attribute in attributes {
+        match attribute {
+            InfoVlan::Id(number) => id = Some(*number),
+            InfoVlan::Protocol(VlanProtocol::Ieee8021Ad) => protocol = ethernet::TYPE_SERVICE_VLAN,
+            _ => {}
+        }
+    }
+    Some(VlanInfo { parent: 0, protocol, id: id? })
 }
 
 fn mac(octets: &[u8]) -> Option<MacAddress> {
