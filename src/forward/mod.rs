@@ -14,6 +14,7 @@
 
 pub mod counters;
 mod decide;
+mod defragment;
 pub mod defence;
 mod egress;
 mod encapsulate;
@@ -28,6 +29,7 @@ mod outgoing;
 pub mod parse;
 pub mod path_mtu;
 mod pipeline;
+mod reassembly;
 mod related;
 mod schedule;
 pub mod shared;
@@ -37,6 +39,7 @@ mod tunnel;
 mod tunnel_error;
 mod unbound;
 pub mod verdict;
+mod whole;
 
 #[cfg(test)]
 mod tests;

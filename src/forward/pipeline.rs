@@ -13,8 +13,10 @@ use crate::forward::egress::CachedPath;
 use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
+use crate::forward::fragment::Recut;
 use crate::forward::options::Wish;
 use crate::forward::parse::{self, Packet, Parsed};
+use crate::forward::reassembly::{Datagram, Reassembly};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
@@ -22,6 +24,7 @@ use crate::forward::sync::{SyncQueue, SyncRoles};
 use crate::forward::tunnel::Outer;
 use crate::forward::tunnel_error::TunnelError;
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::forward::whole::WHOLE_OCTETS;
 use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
@@ -33,7 +36,7 @@ pub struct Forwarder {
     pub(super) shared: Arc<Shared>,
     worker: usize,
     /// The worker's slot in `shared`.
-    slot: Arc<WorkerSlot>,
+    pub(super) slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
     real_servers: Adopted<RealServers>,
     marks: Adopted<Marks>,
@@ -62,7 +65,16 @@ pub struct Forwarder {
     pub(super) answers: AnswerLimit,
     /// A packet being quoted or cut.
     pub(super) scratch: Vec<u8>,
-    verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) reassembly: Reassembly,
+    /// Datagrams that the batch made whole, with the position of the last fragment of each.
+    pub(super) whole: Vec<(usize, Datagram)>,
+    /// The datagram on its way, with headroom and link header.
+    pub(super) buffer: Box<[u8]>,
+    /// How it is to be cut.
+    pub(super) recut: Option<Recut>,
+    /// The batch that it is in.
+    pub(super) single: Vec<Frame>,
 }
 
 /// The longest IP packet, its link header and room for tags.
@@ -79,12 +91,12 @@ const FRAMES_AHEAD: usize = 4;
 
 /// What the stages hand on about a frame. Slots stay where they are from batch to batch: each stage writes its part in
 /// place, and what a stage does not write is left over from an earlier frame and means nothing.
-struct Slot {
-    packet: Packet,
+pub(super) struct Slot {
+    pub(super) packet: Packet,
     hash: u64,
-    way: Way,
-    decision: Decision,
-    target: Target,
+    pub(super) way: Way,
+    pub(super) decision: Decision,
+    pub(super) target: Target,
 }
 
 /// What an ICMP error may be about.
@@ -100,7 +112,7 @@ struct Quoting {
 
 /// Which side a packet comes from, as its destination tells.
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     /// To an address of the director.
     Inbound,
     /// To somewhere else, by the hop at this position of the batch's hops.
@@ -142,6 +154,11 @@ impl Forwarder {
             answers: AnswerLimit::default(),
             scratch: Vec::with_capacity(SCRATCH_OCTETS),
             verdicts: Vec::with_capacity(BATCH_FRAMES),
+            reassembly: Reassembly::default(),
+            whole: Vec::with_capacity(BATCH_FRAMES),
+            buffer: vec![0; WHOLE_OCTETS].into_boxed_slice(),
+            recut: None,
+            single: Vec::with_capacity(1),
         };
         forwarder.adopt_routes();
         forwarder
@@ -174,6 +191,9 @@ impl Forwarder {
         self.prefetch_entries(slots);
         self.decide(port, batch, slots, now);
         self.carry_out_all(port, batch, slots, now);
+        if !self.whole.is_empty() {
+            self.carry_whole(port, now);
+        }
 
         self.slots = taken;
     }
@@ -184,7 +204,7 @@ impl Forwarder {
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+    pub(super) fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         self.hops.clear();
         self.errors.clear();
         self.changes.get_mut().clear();
@@ -204,7 +224,7 @@ impl Forwarder {
             match parsed {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
-                Parsed::FirstFragment => self.refuse_balanced(slot, DropReason::Fragment, now),
+                Parsed::Fragment => self.classify_fragment(port.bytes(frame), slot),
                 Parsed::SourceRoute => self.refuse_balanced(slot, DropReason::SourceRoute, now),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
@@ -213,7 +233,7 @@ impl Forwarder {
     }
 
     #[inline(always)]
-    fn classify(&mut self, slot: &mut Slot) {
+    pub(super) fn classify(&mut self, slot: &mut Slot) {
         if !self.services.value().balances(slot.packet.family) {
             return slot.settle(Verdict::Pass);
         }
@@ -239,7 +259,7 @@ impl Forwarder {
     }
 
     /// What would be balanced ends here, so that the host does not answer in the real server's stead; all else is the
-    /// host's. So it is with the first fragment of a packet: reassembly is to come.
+    /// host's.
     #[cold]
     fn refuse_balanced(&mut self, slot: &mut Slot, reason: DropReason, now: Instant) {
         let packet = slot.packet;
@@ -283,7 +303,7 @@ impl Forwarder {
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
     /// route serves the answer to the client too.
     #[inline(always)]
-    fn way(&mut self, destination: Address) -> Way {
+    pub(super) fn way(&mut self, destination: Address) -> Way {
         if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
             return Way::Inbound;
         }
@@ -308,7 +328,7 @@ impl Forwarder {
     }
 
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
-    fn prefetch_entries(&self, slots: &[Slot]) {
+    pub(super) fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
             if matches!(slot.way, Way::Inbound | Way::Outbound(_)) {
                 self.shared.connections.prefetch_entry(slot.hash);
@@ -319,7 +339,7 @@ impl Forwarder {
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second. On its own, as the registers that it needs are all that there are.
     #[inline(never)]
-    fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+    pub(super) fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         for (frame, slot) in batch.iter().zip(slots) {
             let received = Received { port, frame };
             let Slot { packet, hash, way, decision, target } = slot;
@@ -339,14 +359,20 @@ impl Forwarder {
     }
 
     /// Stage 4: rewrite and send.
-    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &[Slot], now: Instant) {
+    pub(super) fn carry_out_all<P: Port>(
+        &mut self,
+        port: &mut P,
+        batch: &mut Vec<Frame>,
+        slots: &[Slot],
+        now: Instant,
+    ) {
         self.answers.refill(now);
         self.forget_asked(now);
         self.adopt_path_mtus(now);
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
-            if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_)) {
+            if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_) | Decision::Gather) {
                 let (packet, service) = (&slot.packet, slot.target.new.address);
                 self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
             }
@@ -361,6 +387,7 @@ impl Forwarder {
                     let hop = self.hop(slot.way);
                     self.send_changed(port, frame, &slot.packet, &slot.target, (direction, position), hop)
                 }
+                Decision::Gather => self.gather(port, frame, &slot.packet, self.verdicts.len(), now),
                 Decision::Answer(answer) => {
                     if answer == Answer::Unwanted {
                         // The kernel quotes what it would have forwarded.
@@ -422,7 +449,7 @@ impl Forwarder {
         }
     }
 
-    fn hop(&self, way: Way) -> Option<Hop> {
+    pub(super) fn hop(&self, way: Way) -> Option<Hop> {
         match way {
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
             Way::Inbound | Way::Related(_) | Way::Neither => None,
@@ -485,7 +512,7 @@ impl Forwarder {
 }
 
 impl Slot {
-    const fn unused() -> Self {
+    pub(super) const fn unused() -> Self {
         Slot {
             packet: Packet::empty(),
             hash: 0,
@@ -501,7 +528,7 @@ impl Slot {
     }
 
     /// Decides by the headers alone.
-    fn settle(&mut self, verdict: Verdict) {
+    pub(super) fn settle(&mut self, verdict: Verdict) {
         self.way = Way::Neither;
         self.decision = Decision::Verdict(verdict);
     }
