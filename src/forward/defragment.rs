@@ -16,7 +16,8 @@ use crate::forward::fragment::{Outlet, Recut};
 use crate::forward::nat;
 use crate::forward::parse::{self, ETHERNET_OCTETS, ETHERTYPE_IPV4, Packet, Parsed};
 use crate::forward::pipeline::{Forwarder, Slot, Way};
-use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Gathered, Place};
+use crate::forward::place::Place;
+use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Gathered};
 use crate::forward::related;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::forward::whole::{Fate, WHOLE_START, Whole};
@@ -49,6 +50,15 @@ impl Forwarder {
         }
         slot.settle(Verdict::Hold);
         slot.decision = Decision::Gather;
+    }
+
+    /// True for what is not addressed to the director.
+    fn crosses(&self, way: Way) -> bool {
+        match way {
+            Way::Outbound(_) => true,
+            Way::Related(position) => self.errors[position as usize].hop.is_some(),
+            Way::Inbound | Way::Neither => false,
+        }
     }
 
     fn is_hosts(&self, packet: &Packet, way: Way) -> bool {
@@ -141,7 +151,7 @@ impl Forwarder {
         slot.packet.widest = datagram.widest;
         // Who cuts a packet computes its checksum first.
         slot.packet.partial_checksum = false;
-        let is_outbound = matches!(slot.way, Way::Outbound(_));
+        let is_outbound = self.crosses(slot.way);
         self.prefetch_entries(&slots);
         self.decide(&wrapped, &batch, &mut slots, now);
         if datagram.family() == Family::V4 && is_outbound && datagram.dont_fragment() {

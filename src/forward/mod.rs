@@ -29,6 +29,7 @@ mod outgoing;
 pub mod parse;
 pub mod path_mtu;
 mod pipeline;
+mod place;
 mod reassembly;
 mod related;
 mod schedule;

@@ -51,7 +51,7 @@ pub struct Forwarder {
     /// What is to be changed in the batch's packets.
     pub(super) changes: RefCell<Vec<Change>>,
     /// The batch's ICMP errors.
-    errors: Vec<Quoting>,
+    pub(super) errors: Vec<Quoting>,
     pub(super) paths: Vec<CachedPath>,
     /// The headers that tunnels put in front of packets, by destination as `paths`.
     pub(super) outers: Vec<Outer>,
@@ -101,13 +101,13 @@ pub(super) struct Slot {
 
 /// What an ICMP error may be about.
 #[derive(Clone, Copy)]
-struct Quoting {
+pub(super) struct Quoting {
     /// The packet that it quotes.
     related: Option<Related>,
     /// The packet that the quoted one carries.
     tunnelled: Option<TunnelError>,
     /// The next hop of an error that crosses the director.
-    hop: Option<Hop>,
+    pub(super) hop: Option<Hop>,
 }
 
 /// Which side a packet comes from, as its destination tells.
