@@ -13,6 +13,8 @@ mod traffic;
 
 #[path = "netns/changes.rs"]
 mod changes;
+#[path = "netns/fragments.rs"]
+mod fragments;
 #[path = "netns/ground.rs"]
 mod ground;
 #[path = "netns/ldirectord.rs"]

@@ -136,6 +136,10 @@ pub fn page(status: &Status) -> String {
             "worker {:<5} received {}, sent {}, passed to the kernel {}, {} batches",
             worker.worker, worker.received, worker.transmitted, worker.passed, worker.batches
         );
+        if worker.reassembled > 0 {
+            let (datagrams, fragments) = (worker.reassembled, worker.fragments_joined);
+            let _ = writeln!(text, "  fragments  {fragments} put together to {datagrams} datagrams");
+        }
         for (reason, count) in &worker.dropped {
             let meaning = DropReason::ALL.iter().find(|known| known.name() == *reason).map_or("", |r| r.meaning());
             let _ = writeln!(text, "  dropped    {count} {reason}:{meaning}");

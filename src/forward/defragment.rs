@@ -25,7 +25,8 @@ use crate::port::Port;
 use crate::wire;
 
 /// IP protocols of which a service or an error about one may be; of others the host puts the fragments together.
-const PROTOCOLS: [u8; 6] = [wire::icmpv4::PROTOCOL, wire::tcp::PROTOCOL, wire::udp::PROTOCOL, 50, 51, wire::sctp::PROTOCOL];
+const PROTOCOLS: [u8; 6] =
+    [wire::icmpv4::PROTOCOL, wire::tcp::PROTOCOL, wire::udp::PROTOCOL, 50, 51, wire::sctp::PROTOCOL];
 
 impl Forwarder {
     /// Stage 1 for a fragment: to wait, or to the host at once.

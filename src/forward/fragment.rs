@@ -90,7 +90,8 @@ impl Forwarder {
         self.scratch.extend_from_slice(port.bytes(&frame));
         port.release(frame);
         let recut = if is_whole { self.recut.take() } else { None };
-        let complete = self.cut(port, family, next.mtu as usize, recut.as_ref(), interface, Outlet::Wire(next.interface));
+        let complete =
+            self.cut(port, family, next.mtu as usize, recut.as_ref(), interface, Outlet::Wire(next.interface));
         if is_whole {
             self.recut = recut;
         }
@@ -217,13 +218,7 @@ fn forget_options(options: &mut [u8]) {
 }
 
 /// Cuts an IPv6 packet; the fragment header follows what routers on the way look at.
-fn cut_v6(
-    packet: &[u8],
-    mtu: usize,
-    recut: Option<&Recut>,
-    identification: u32,
-    mut emit: impl FnMut(&[u8], &[u8]),
-) {
+fn cut_v6(packet: &[u8], mtu: usize, recut: Option<&Recut>, identification: u32, mut emit: impl FnMut(&[u8], &[u8])) {
     let total = IPV6_HEADER_OCTETS + usize::from(u16::from_be_bytes([packet[4], packet[5]]));
     let packet = &packet[..total.min(packet.len())];
     let (next_header_at, unfragmented) = first_fragmentable(packet);

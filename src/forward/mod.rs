@@ -14,8 +14,8 @@
 
 pub mod counters;
 mod decide;
-mod defragment;
 pub mod defence;
+mod defragment;
 mod egress;
 mod encapsulate;
 mod fragment;

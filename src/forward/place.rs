@@ -95,7 +95,8 @@ impl Place {
             // The host tells the sender (RFC 8200 section 4.5).
             return Err(Verdict::Pass);
         }
-        if offset + octets > PACKET_OCTETS_MAX as u32 || offset == 0 && is_headless(&frame[start..], header[0], octets) {
+        if offset + octets > PACKET_OCTETS_MAX as u32 || offset == 0 && is_headless(&frame[start..], header[0], octets)
+        {
             return Err(Verdict::Drop(DropReason::Malformed));
         }
         Ok(Self {

@@ -73,7 +73,10 @@ fn fragments_in_any_order_leave_as_one_datagram_cut_again() {
                 assert_eq!(director.receive(ETH0, &parts[*part]), Some(expected));
             }
             let sent = director.take_transmitted();
-            assert_eq!(sent.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(), parts.iter().map(Vec::len).collect::<Vec<_>>());
+            assert_eq!(
+                sent.iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>(),
+                parts.iter().map(Vec::len).collect::<Vec<_>>()
+            );
             let payload = joined(v6, &sent);
             assert_eq!(payload[2..4], 8080u16.to_be_bytes(), "the server's port");
             assert_eq!(payload[8..], whole[if v6 { 62 } else { 42 }..]);

@@ -48,7 +48,8 @@ impl Bench {
     fn run(&mut self, v6: bool, identification: u32, pieces: &[(u32, u32)]) -> Result<Option<usize>, DropReason> {
         let mut last = Ok(None);
         for (offset, end) in pieces {
-            last = self.gather(&place(v6, identification, *offset, *end, *end == 600)).map(|whole| whole.map(|w| w.len()));
+            last =
+                self.gather(&place(v6, identification, *offset, *end, *end == 600)).map(|whole| whole.map(|w| w.len()));
         }
         last
     }
