@@ -91,7 +91,7 @@ impl Place {
         let octets = (network + usize::from(packet.length) - start) as u32;
         let is_last = field & 1 == 0;
         let offset = u32::from(field & 0xfff8);
-        if !is_last && octets % 8 != 0 {
+        if !is_last && !octets.is_multiple_of(8) {
             // The host tells the sender (RFC 8200 section 4.5).
             return Err(Verdict::Pass);
         }
