@@ -158,15 +158,16 @@ impl Forwarder {
         if datagram.family() == Family::V4 && is_outbound && datagram.dont_fragment() {
             self.refuse_uncut(&mut wrapped, &batch, &mut slots[0]);
         }
+        let mut pieces = mem::take(&mut self.spare_pieces);
+        pieces.clear();
+        pieces.extend(datagram.pieces.iter().map(|piece| piece.octets));
         self.recut = Some(Recut {
             family: datagram.family(),
             widest: datagram.widest,
             dont_fragment: datagram.dont_fragment(),
             unfragmented,
-            pieces: match datagram.family() {
-                Family::V4 if !is_outbound => None,
-                _ => Some(datagram.pieces.iter().map(|piece| piece.octets).collect()),
-            },
+            keeps_pieces: datagram.family() == Family::V6 || is_outbound,
+            pieces,
         });
         self.carry_out_all(&mut wrapped, &mut batch, &slots, now);
         self.single = batch;
@@ -178,18 +179,34 @@ impl Forwarder {
 
     /// Sends a datagram that went through the stages on, in pieces.
     fn end<P: Port>(&mut self, port: &mut P, buffer: &[u8], datagram: &mut Datagram, fate: Fate, is_changed: bool) {
-        let recut = self.recut.take();
-        let (frame, outlet, mtu) = match fate {
-            Fate::Ended => return,
+        let Some(recut) = self.recut.take() else { return };
+        match fate {
+            Fate::Ended => {}
             Fate::Passed(_) if !is_changed => {
                 datagram.pieces.sort_unstable_by_key(|piece| piece.arrival);
                 datagram.pieces.drain(..).for_each(|piece| port.pass(piece.frame));
-                return;
             }
-            Fate::Passed(frame) => (frame, Outlet::Host, usize::from(datagram.widest)),
-            Fate::Sent(frame, interface) => (frame, Outlet::Wire(interface), usize::MAX),
-        };
-        let start = (frame.start & u64::from(u32::MAX)) as usize;
+            Fate::Passed(frame) => {
+                let widest = usize::from(datagram.widest);
+                self.cut_whole(port, buffer, &frame, &recut, widest, Outlet::Host);
+            }
+            Fate::Sent(frame, interface) => {
+                self.cut_whole(port, buffer, &frame, &recut, usize::MAX, Outlet::Wire(interface));
+            }
+        }
+        self.spare_pieces = recut.pieces;
+    }
+
+    fn cut_whole<P: Port>(
+        &mut self,
+        port: &mut P,
+        buffer: &[u8],
+        frame: &Frame,
+        recut: &Recut,
+        mtu: usize,
+        outlet: Outlet,
+    ) {
+        let start = Whole::start(frame);
         self.scratch.clear();
         self.scratch.extend_from_slice(&buffer[start..start + frame.length as usize]);
         let family = match u16::from_be_bytes([self.scratch[12], self.scratch[13]]) {
@@ -197,7 +214,7 @@ impl Forwarder {
             _ => Family::V6,
         };
         // The port counts frames that it does not have.
-        self.cut(port, family, mtu, recut.as_ref(), frame.interface, outlet);
+        self.cut(port, family, mtu, Some(recut), frame.interface, outlet);
     }
 
     /// A real server's datagram that came in fragments with DF set does not leave: the kernel tells the server the

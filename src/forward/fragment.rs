@@ -20,7 +20,7 @@ const IPV6_MTU_MIN: usize = 1280;
 
 /// How a datagram came in, which is how it goes out: in pieces no longer than the longest that it came in, even if it
 /// would fit whole. (`ip_do_fragment`, `ip6_fragment`.)
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Recut {
     /// Of the datagram, which may lie in a packet of the other family by now.
     pub family: Family,
@@ -30,8 +30,10 @@ pub(super) struct Recut {
     pub dont_fragment: bool,
     /// Octets of the headers that each of its fragments had in front, without a fragment header.
     pub unfragmented: usize,
-    /// Octets of payload of each piece, where the kernel keeps them apart: not of IPv4 packets addressed to the host.
-    pub pieces: Option<Vec<u32>>,
+    /// The pieces stay as they came where the kernel keeps them apart: not of IPv4 packets addressed to the host.
+    pub keeps_pieces: bool,
+    /// Octets of payload of each piece that came.
+    pub pieces: Vec<u32>,
 }
 
 impl Recut {
@@ -49,20 +51,21 @@ impl Recut {
         }
     }
 
-    /// The pieces as they came, of a payload of `octets`, if no piece but the last is cut within a unit of offsets and
-    /// none exceeds `room`. Headers of a tunnel went in front of the first one.
-    fn kept(&self, octets: usize, room: usize, unfragmented: usize) -> Option<Vec<usize>> {
-        let pieces = self.pieces.as_ref()?;
-        let behind: usize = pieces[1..].iter().map(|piece| *piece as usize).sum();
-        let first = octets.checked_sub(behind)?;
-        let kept: Vec<usize> = std::iter::once(first).chain(pieces[1..].iter().map(|piece| *piece as usize)).collect();
-        let (last, others) = kept.split_last()?;
-        // A single one is nothing to be kept; and in the kernel later pieces have room for the headers they had.
-        let fits = !others.is_empty()
+    /// Octets of the first piece, if a payload of `octets` goes out in the pieces that came: none of them but the last is
+    /// cut within a unit of offsets, and none exceeds `room`. Headers of a tunnel went in front of the first one.
+    fn first_kept(&self, octets: usize, room: usize, unfragmented: usize) -> Option<usize> {
+        let (_, behind) = self.pieces.split_first()?;
+        let (last, between) = behind.split_last()?;
+        let first = octets.checked_sub(behind.iter().map(|piece| *piece as usize).sum())?;
+        let is_unit = |piece: usize| piece <= room && piece.is_multiple_of(8);
+        // In the kernel later pieces have room for no longer headers than they had.
+        let fits = self.keeps_pieces
             && unfragmented <= self.unfragmented
-            && *last <= room
-            && others.iter().all(|piece| *piece <= room && piece % 8 == 0 && *piece > 0);
-        fits.then_some(kept)
+            && first > 0
+            && is_unit(first)
+            && between.iter().all(|piece| is_unit(*piece as usize))
+            && *last as usize <= room;
+        fits.then_some(first)
     }
 }
 
@@ -147,10 +150,13 @@ fn pieces<'a>(
     payload: &'a [u8],
     room: usize,
     unfragmented: usize,
-    recut: Option<&Recut>,
+    recut: Option<&'a Recut>,
 ) -> impl Iterator<Item = (usize, &'a [u8])> {
-    let kept = recut.and_then(|recut| recut.kept(payload.len(), room, unfragmented));
-    let mut kept = kept.map(Vec::into_iter);
+    let first = recut.and_then(|recut| recut.first_kept(payload.len(), room, unfragmented));
+    let mut kept = first.map(|first| {
+        let behind = recut.into_iter().flat_map(|recut| &recut.pieces[1..]);
+        std::iter::once(first).chain(behind.map(|piece| *piece as usize))
+    });
     let mut at = 0;
     std::iter::from_fn(move || {
         let left = payload.len() - at;
@@ -177,7 +183,7 @@ fn cut_v4(packet: &[u8], mtu: usize, recut: Option<&Recut>, mut emit: impl FnMut
     header.copy_from_slice(&packet[..header_octets]);
     let mut flags = u16::from_be_bytes([packet[6], packet[7]]);
     if let Some(recut) = recut.filter(|recut| recut.family == Family::V4) {
-        flags = flags & !DONT_FRAGMENT | u16::from(recut.dont_fragment && recut.pieces.is_none()) << 14;
+        flags = flags & !DONT_FRAGMENT | u16::from(recut.dont_fragment && !recut.keeps_pieces) << 14;
     }
     for (at, piece) in pieces(payload, room, header_octets, recut) {
         let is_last = at + piece.len() == payload.len();
@@ -318,5 +324,44 @@ mod tests {
         assert_eq!(pieces.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [1448, 32]);
         assert_eq!(pieces[0].0[40..48], [4, 0, 0, 1, 0, 0, 0, 7]);
         assert_eq!(pieces[1].0[40..48], [4, 0, 0x05, 0xa8, 0, 0, 0, 7]);
+    }
+
+    fn recut(family: Family, widest: u16, pieces: &[u32]) -> Recut {
+        Recut { family, widest, dont_fragment: true, unfragmented: 40, keeps_pieces: true, pieces: pieces.to_vec() }
+    }
+
+    /// As recorded from the kernel: answers of IPv4, whose pieces lose DF then.
+    #[test]
+    fn what_was_cut_is_cut_where_it_was() {
+        let packet = packet_v4(608, &[]);
+        let cut = |recut: &Recut| {
+            let mut made = Vec::new();
+            cut_v4(&packet, 1500, Some(recut), |header, piece| {
+                made.push((u16::from_be_bytes([header[6], header[7]]), piece.len()));
+            });
+            made
+        };
+        assert_eq!(cut(&recut(Family::V4, 228, &[200, 200, 208])), [(0x2000, 200), (0x2019, 200), (50, 208)]);
+        let joined = Recut { keeps_pieces: false, ..recut(Family::V4, 228, &[200, 200, 208]) };
+        assert_eq!(cut(&joined), [(0x6000, 208), (0x601a, 208), (0x4034, 192)]);
+        // Longer ones do not fit, and none ends within a unit of offsets.
+        assert_eq!(cut(&recut(Family::V4, 228, &[392, 216])), [(0x2000, 208), (0x201a, 208), (52, 192)]);
+        assert_eq!(cut(&recut(Family::V4, 428, &[204, 404])), [(0x2000, 408), (51, 200)]);
+    }
+
+    /// As recorded from the kernel: headers of a tunnel lengthen the first piece, or end it within a unit of offsets.
+    #[test]
+    fn a_tunnel_lengthens_the_first_piece() {
+        let cut = |outer: usize| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 0, 47, 64];
+            packet[4..6].copy_from_slice(&(outer as u16 + 608).to_be_bytes());
+            packet.resize(40 + outer + 608, 0);
+            let mut made = Vec::new();
+            cut_v6(&packet, 1500, Some(&recut(Family::V6, 448, &[400, 208])), 7, |_, piece| made.push(piece.len()));
+            made
+        };
+        assert_eq!(cut(40), [440, 208]);
+        assert_eq!(cut(44), [652]);
+        assert_eq!(cut(48), [448, 208]);
     }
 }

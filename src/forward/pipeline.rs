@@ -16,7 +16,7 @@ use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
 use crate::forward::options::Wish;
 use crate::forward::parse::{self, Packet, Parsed};
-use crate::forward::reassembly::{Datagram, Reassembly};
+use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Reassembly};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
@@ -73,6 +73,8 @@ pub struct Forwarder {
     pub(super) buffer: Box<[u8]>,
     /// How it is to be cut.
     pub(super) recut: Option<Recut>,
+    /// Memory for that.
+    pub(super) spare_pieces: Vec<u32>,
     /// The batch that it is in.
     pub(super) single: Vec<Frame>,
 }
@@ -158,6 +160,7 @@ impl Forwarder {
             whole: Vec::with_capacity(BATCH_FRAMES),
             buffer: vec![0; WHOLE_OCTETS].into_boxed_slice(),
             recut: None,
+            spare_pieces: Vec::with_capacity(FRAGMENTS_MAX),
             single: Vec::with_capacity(1),
         };
         forwarder.adopt_routes();

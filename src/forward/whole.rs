@@ -52,7 +52,8 @@ impl<'a> Whole<'a> {
         (Self { inner, buffer, fate: Fate::Ended, is_changed: false }, frame)
     }
 
-    const fn start(frame: &Frame) -> usize {
+    /// Where the datagram's frame begins in the buffer.
+    pub(super) const fn start(frame: &Frame) -> usize {
         (frame.start & !OWN) as usize
     }
 }
