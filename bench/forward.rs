@@ -253,6 +253,10 @@ impl Port for BenchPort {
         Some(Frame { start, length: length as u32, interface })
     }
 
+    fn capacity(&self) -> usize {
+        self.free.len()
+    }
+
     #[inline]
     fn transmit(&mut self, frame: Frame, _interface: InterfaceId) {
         self.transmitted += 1;

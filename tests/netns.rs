@@ -13,6 +13,8 @@ mod traffic;
 
 #[path = "netns/changes.rs"]
 mod changes;
+#[path = "netns/fragments.rs"]
+mod fragments;
 #[path = "netns/ftp.rs"]
 mod ftp;
 #[path = "netns/full_nat.rs"]

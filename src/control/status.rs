@@ -58,6 +58,10 @@ pub struct WorkerStatus {
     pub dropped: Vec<(&'static str, u64)>,
     /// Batches; `received` by this gives the mean batch.
     pub batches: u64,
+    /// Datagrams put together of fragments.
+    pub reassembled: u64,
+    /// The fragments that they came in.
+    pub fragments_joined: u64,
     /// Connections that the sweep ended.
     pub swept: u64,
     /// Requests to control that were lost because their queue was full.
@@ -100,6 +104,8 @@ impl WorkerStatus {
             passed: counters.passed.get(),
             dropped: dropped.filter(|(_, count)| *count > 0).collect(),
             batches: counters.batches.get(),
+            reassembled: counters.reassembled.get(),
+            fragments_joined: counters.fragments_joined.get(),
             swept: counters.swept.get(),
             requests_lost: counters.requests_lost.get(),
             sync_records_lost: slot.sync_queue.lost(),
@@ -130,6 +136,10 @@ pub fn page(status: &Status) -> String {
             "worker {:<5} received {}, sent {}, passed to the kernel {}, {} batches",
             worker.worker, worker.received, worker.transmitted, worker.passed, worker.batches
         );
+        if worker.reassembled > 0 {
+            let (datagrams, fragments) = (worker.reassembled, worker.fragments_joined);
+            let _ = writeln!(text, "  fragments  {fragments} put together to {datagrams} datagrams");
+        }
         for (reason, count) in &worker.dropped {
             let meaning = DropReason::ALL.iter().find(|known| known.name() == *reason).map_or("", |r| r.meaning());
             let _ = writeln!(text, "  dropped    {count} {reason}:{meaning}");

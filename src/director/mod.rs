@@ -79,6 +79,8 @@ impl Director {
         if until > self.now {
             self.shared.connections.sweep_all(until);
             self.now = until;
+            // Fragments that waited too long end.
+            self.worker.step(until);
         }
         self.drain();
     }

@@ -53,6 +53,10 @@ pub struct WorkerCounters {
     pub passed: Counter,
     /// Batches that had at least one frame.
     pub batches: Counter,
+    /// Datagrams put together of fragments; what became of each is counted once.
+    pub reassembled: Counter,
+    /// The fragments that they came in.
+    pub fragments_joined: Counter,
     /// Entries that the worker's sweep freed.
     pub swept: Counter,
     /// Requests to control that found their queue full.
@@ -68,6 +72,8 @@ impl Default for WorkerCounters {
             transmitted: Counter::default(),
             passed: Counter::default(),
             batches: Counter::default(),
+            reassembled: Counter::default(),
+            fragments_joined: Counter::default(),
             swept: Counter::default(),
             requests_lost: Counter::default(),
         }

@@ -25,6 +25,8 @@ pub(super) enum Decision {
     Changed { direction: Direction, position: u16 },
     /// As the two before, both ends of the packet exchanged (see `full_nat`).
     Exchanged { direction: Direction, position: u16 },
+    /// It is a fragment: let it wait for the others.
+    Gather,
     /// Answer with an ICMP error and drop it.
     Answer(Answer),
     /// Pass an ICMP error about a balanced packet on to the real server.
@@ -80,6 +82,8 @@ pub(super) enum Answer {
     HostUnreachable,
     /// TTL or hop limit ran out.
     TimeExceeded,
+    /// The rest of a fragment's datagram did not come.
+    ReassemblyTimeExceeded,
     /// Fragmentation needed and DF set, or packet too big, with the MTU.
     TooBig(u16),
 }
@@ -92,6 +96,7 @@ impl Answer {
             Answer::Unwanted => DropReason::UnknownAnswer,
             Answer::HostUnreachable => DropReason::NoRoute,
             Answer::TimeExceeded => DropReason::TimeExceeded,
+            Answer::ReassemblyTimeExceeded => DropReason::FragmentTimeout,
             Answer::TooBig(_) => DropReason::TooBig,
         }
     }
@@ -152,7 +157,7 @@ impl Forwarder {
     ) -> Decision {
         let key = Key { protocol: Some(packet.protocol), client: packet.destination, other: packet.source };
         // The host checks TTL and size of what it forwards before IPVS sees it, and answers under its own address.
-        let is_hosts = packet.ttl <= 1 || packet.is_too_big(mtu);
+        let is_hosts = packet.ttl <= 1 || packet.is_too_big_to_cross(mtu);
         if is_hosts {
             return self.decide_crossing(received, packet, now, target);
         }

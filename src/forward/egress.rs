@@ -3,11 +3,12 @@
 use crate::base::{Address, Duration, Endpoint, Family, Frame, Instant, InterfaceId};
 use crate::forward::decide::{Answer, Target};
 use crate::forward::nat::{self, Side};
-use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
+use crate::forward::parse::{ETHERNET_OCTETS, Packet, ether_type};
 use crate::forward::pipeline::Forwarder;
 use crate::forward::shared::NeighbourRequest;
 use crate::forward::tunnel::Outer;
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::forward::whole::is_whole;
 use crate::port::Port;
 use crate::route::{Hop, Route};
 use crate::service::{DestinationId, Method, Tunnel};
@@ -295,7 +296,7 @@ impl Forwarder {
 
     #[cold]
     fn transmit_with_care<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
-        if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize {
+        if frame.length as usize - ETHERNET_OCTETS > next.mtu as usize || is_whole(&frame) {
             return self.send_fragments(port, frame, family, next);
         }
         self.transmit_tagged(port, frame, next)
@@ -428,11 +429,7 @@ impl Forwarder {
 /// Writes the link header of a frame that has room for one.
 #[inline]
 pub(super) fn write_link(bytes: &mut [u8], family: Family, next: &NextHop) {
-    let ethertype = match family {
-        Family::V4 => ETHERTYPE_IPV4,
-        Family::V6 => ETHERTYPE_IPV6,
-    };
     let header = &mut bytes[..ETHERNET_OCTETS];
     header[..12].copy_from_slice(&next.addresses);
-    header[12..].copy_from_slice(&ethertype.to_be_bytes());
+    header[12..].copy_from_slice(&ether_type(family).to_be_bytes());
 }

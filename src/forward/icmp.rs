@@ -142,6 +142,7 @@ fn failure_v4(answer: Answer) -> icmpv4::Failure {
         Answer::PortUnreachable | Answer::Unwanted => icmpv4::Failure::PortUnreachable,
         Answer::HostUnreachable => icmpv4::Failure::HostUnreachable,
         Answer::TimeExceeded => icmpv4::Failure::TimeExceeded,
+        Answer::ReassemblyTimeExceeded => icmpv4::Failure::ReassemblyTimeExceeded,
         Answer::TooBig(mtu) => icmpv4::Failure::FragmentationNeeded { mtu },
     }
 }
@@ -151,6 +152,7 @@ fn failure_v6(answer: Answer) -> icmpv6::Failure {
         Answer::PortUnreachable | Answer::Unwanted => icmpv6::Failure::PortUnreachable,
         Answer::HostUnreachable => icmpv6::Failure::AddressUnreachable,
         Answer::TimeExceeded => icmpv6::Failure::TimeExceeded,
+        Answer::ReassemblyTimeExceeded => icmpv6::Failure::ReassemblyTimeExceeded,
         Answer::TooBig(mtu) => icmpv6::Failure::TooBig { mtu: u32::from(mtu) },
     }
 }

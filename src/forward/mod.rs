@@ -15,6 +15,7 @@
 pub mod counters;
 mod decide;
 pub mod defence;
+mod defragment;
 mod egress;
 mod encapsulate;
 mod fragment;
@@ -29,6 +30,8 @@ mod outgoing;
 pub mod parse;
 pub mod path_mtu;
 mod pipeline;
+mod place;
+mod reassembly;
 mod related;
 mod schedule;
 pub mod shared;
@@ -40,6 +43,7 @@ mod tunnel_error;
 mod unbound;
 pub mod verdict;
 mod vlan;
+mod whole;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,14 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+/// EtherType of a family's packets.
+pub const fn ether_type(family: Family) -> u16 {
+    match family {
+        Family::V4 => ETHERTYPE_IPV4,
+        Family::V6 => ETHERTYPE_IPV6,
+    }
+}
+
 const TCP: u8 = wire::tcp::PROTOCOL;
 const UDP: u8 = wire::udp::PROTOCOL;
 const SCTP: u8 = wire::sctp::PROTOCOL;
@@ -23,6 +31,8 @@ const ICMP: u8 = wire::icmpv4::PROTOCOL;
 const ICMPV6: u8 = wire::icmpv6::PROTOCOL;
 const ESP: u8 = 50;
 const AH: u8 = 51;
+/// The fragment header of IPv6.
+pub(super) const FRAGMENT: u8 = 44;
 
 /// The port of IKE (RFC 7296 section 2).
 const KEY_EXCHANGE_PORT: u16 = 500;
@@ -52,6 +62,8 @@ pub struct Packet {
     pub family: Family,
     /// Octets of the IP packet, from its header on.
     pub length: u16,
+    /// Octets of the longest fragment that the packet came in; its length when it came whole.
+    pub widest: u16,
     /// Offset of the IP header.
     pub network: u16,
     /// Offset of the transport header.
@@ -84,6 +96,7 @@ impl Packet {
             opening: 0,
             family: Family::V4,
             length: 0,
+            widest: 0,
             network: 0,
             transport: 0,
             ttl: 0,
@@ -96,11 +109,23 @@ impl Packet {
         }
     }
 
-    /// True when the packet is wider than `mtu` and may not be cut. An IPv4 ICMP error is cut rather than lost.
+    /// True when the packet is wider than `mtu` and may not be cut. An IPv4 ICMP error is cut rather than lost. Of an
+    /// IPv6 packet put together of fragments the longest of these counts (`ensure_mtu_is_adequate`).
     #[inline]
     pub fn is_too_big(&self, mtu: u32) -> bool {
         let may_be_cut = !self.dont_fragment || self.is_error && self.family == Family::V4;
-        u32::from(self.length) > mtu && !may_be_cut
+        let octets = match self.family {
+            Family::V4 => self.length,
+            Family::V6 => self.widest,
+        };
+        u32::from(octets) > mtu && !may_be_cut
+    }
+
+    /// True when the host would not route the packet over a link of `mtu`: it asks that of each fragment
+    /// (`ip_forward`, `ip6_forward`).
+    #[inline]
+    pub fn is_too_big_to_cross(&self, mtu: u32) -> bool {
+        u32::from(self.widest) > mtu && self.is_too_big(mtu)
     }
 }
 
@@ -111,9 +136,9 @@ pub enum Parsed {
     Transport,
     /// An ICMP error that may be about a balanced packet; its message begins at the packet's transport offset.
     IcmpError,
-    /// A packet's first fragment, whose ports are known. Later ones are [`Parsed::Other`]: without the first, nobody
-    /// makes a packet of them.
-    FirstFragment,
+    /// A fragment, of which only the IP header is known: addresses without ports. An IPv6 packet that says it is a
+    /// fragment and is all there is (RFC 6946) is one too.
+    Fragment,
     /// A packet that services and connections may know, on a route that its sender chose; [`parse`] leaves this to its
     /// caller, who reads options.
     SourceRoute,
@@ -124,7 +149,7 @@ pub enum Parsed {
 }
 
 /// Takes a frame apart into `packet`, which is whole when the answer is [`Parsed::Transport`],
-/// [`Parsed::FirstFragment`] or [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they
+/// [`Parsed::Fragment`] or [`Parsed::IcmpError`] and means nothing otherwise: a batch's packets are made where they
 /// stay. `station` is the interface's own link address: a frame for another station is the kernel's to ignore.
 #[inline(always)]
 pub fn parse(frame: &[u8], station: &[u8; 6], packet: &mut Packet) -> Parsed {
@@ -171,9 +196,6 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
         return Parsed::Bad(DropReason::HeaderChecksum);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    if fragment & OFFSET_V4 != 0 {
-        return Parsed::Other;
-    }
     let address =
         |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
     let ip = Ip {
@@ -187,12 +209,28 @@ fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
         network,
         transport: network + header_octets,
     };
-    match parse_transport(frame, ip, packet) {
-        Parsed::Transport if fragment & MORE_V4 != 0 => Parsed::FirstFragment,
-        // What is missing of an error about a packet may be what it quotes.
-        Parsed::IcmpError if fragment & MORE_V4 != 0 => Parsed::Other,
-        parsed => parsed,
+    if fragment & (OFFSET_V4 | MORE_V4) != 0 {
+        return parse_fragment(frame, &ip, packet);
     }
+    parse_transport(frame, ip, packet)
+}
+
+/// What a fragment tells of its datagram. IPsec is not put together on its way through, and each fragment of it belongs
+/// to the connection of its addresses (`dont_defrag` of `ip_vs_proto_ah_esp.c`).
+#[cold]
+fn parse_fragment(frame: &[u8], ip: &Ip, packet: &mut Packet) -> Parsed {
+    *packet = match ip.protocol {
+        AH | ESP => {
+            parse_rare(&frame[ip.transport..], ip, packet);
+            *packet
+        }
+        _ => Packet {
+            source: Endpoint::new(ip.source, 0),
+            destination: Endpoint::new(ip.destination, 0),
+            ..ip.without_transport()
+        },
+    };
+    Parsed::Fragment
 }
 
 #[inline(never)]
@@ -212,13 +250,12 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         // They would read as IPv4 (see `Address`).
         return Parsed::Bad(DropReason::Martian);
     }
-    let mut is_fragment = false;
     let (protocol, transport) = match header[6] {
         // By far the most: no extension header.
         TCP | UDP => (header[6], network + 40),
-        first => match walk_extensions(frame, first, network + 40, network + length, &mut is_fragment) {
-            Ok(found) => found,
-            Err(parsed) => return parsed,
+        first => match walk_extensions(frame, first, network + 40, network + length) {
+            Some(found) => found,
+            None => return Parsed::Bad(DropReason::Malformed),
         },
     };
     let ip = Ip {
@@ -232,63 +269,40 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         network,
         transport,
     };
-    match parse_transport(frame, ip, packet) {
-        Parsed::Transport if is_fragment => Parsed::FirstFragment,
-        Parsed::IcmpError if is_fragment => Parsed::Other,
-        parsed => parsed,
+    if protocol == FRAGMENT {
+        return parse_fragment(frame, &ip, packet);
     }
+    parse_transport(frame, ip, packet)
 }
 
-/// Offset of an IPv6 fragment, in octets as it stands in the field.
-const OFFSET_V6: u16 = 0xfff8;
-
-/// The protocol after the extension headers from `at` on, and where it starts.
+/// The protocol after the extension headers from `at` on, and where it starts; of a fragment its fragment header, whole.
+/// `None` when they are cut short.
 #[cold]
-fn walk_extensions(
-    frame: &[u8],
-    first: u8,
-    mut at: usize,
-    end: usize,
-    is_fragment: &mut bool,
-) -> Result<(u8, usize), Parsed> {
+fn walk_extensions(frame: &[u8], first: u8, mut at: usize, end: usize) -> Option<(u8, usize)> {
     let mut next_header = first;
     for _ in 0..=EXTENSION_HEADERS_MAX {
         let octets = match next_header {
             // Hop-by-hop, routing and destination options: length in units of eight octets, less one.
             0 | 43 | 60 => {
-                let Some(extension) = frame[at..end].first_chunk::<8>() else {
-                    return Err(Parsed::Bad(DropReason::Malformed));
-                };
+                let extension = frame[at..end].first_chunk::<8>()?;
                 next_header = extension[0];
                 8 + usize::from(extension[1]) * 8
             }
             // Within IPv6 the kernel walks past AH as past any other: what it protects is what counts.
             AH => {
-                let Some(extension) = frame[at..end].first_chunk::<8>() else {
-                    return Err(Parsed::Bad(DropReason::Malformed));
-                };
+                let extension = frame[at..end].first_chunk::<8>()?;
                 next_header = extension[0];
                 (usize::from(extension[1]) + 2) * 4
             }
-            44 => {
-                let Some(extension) = frame[at..end].first_chunk::<8>() else {
-                    return Err(Parsed::Bad(DropReason::Malformed));
-                };
-                if u16::from_be_bytes([extension[2], extension[3]]) & OFFSET_V6 != 0 {
-                    return Err(Parsed::Other);
-                }
-                *is_fragment = true;
-                next_header = extension[0];
-                8
-            }
-            protocol => return Ok((protocol, at)),
+            FRAGMENT => return frame[at..end].first_chunk::<8>().map(|_| (FRAGMENT, at)),
+            protocol => return Some((protocol, at)),
         };
         at += octets;
         if at > end {
-            return Err(Parsed::Bad(DropReason::Malformed));
+            return None;
         }
     }
-    Err(Parsed::Bad(DropReason::Malformed))
+    None
 }
 
 struct Ip {
@@ -309,6 +323,7 @@ impl Ip {
         Packet {
             family: self.family,
             length: self.length as u16,
+            widest: self.length as u16,
             network: self.network as u16,
             transport: self.transport as u16,
             ttl: self.ttl,
@@ -346,6 +361,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         opening,
         family: ip.family,
         length: ip.length as u16,
+        widest: ip.length as u16,
         network: ip.network as u16,
         transport: ip.transport as u16,
         ttl: ip.ttl,

@@ -10,12 +10,14 @@ use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
 use crate::forward::egress::CachedPath;
+use crate::forward::fragment::Recut;
 use crate::forward::full_nat::Exchange;
 use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
 use crate::forward::options::Wish;
 use crate::forward::parse::{self, BEGINS, Packet, Parsed};
+use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Reassembly};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
@@ -24,6 +26,7 @@ use crate::forward::tcp_stream;
 use crate::forward::tunnel::Outer;
 use crate::forward::tunnel_error::TunnelError;
 use crate::forward::verdict::{DropReason, Verdict};
+use crate::forward::whole::WHOLE_OCTETS;
 use crate::mark::Marks;
 use crate::port::{BATCH_FRAMES, Port};
 use crate::route::{Hop, Route, Routes};
@@ -36,7 +39,7 @@ pub struct Forwarder {
     pub(super) shared: Arc<Shared>,
     worker: usize,
     /// The worker's slot in `shared`.
-    slot: Arc<WorkerSlot>,
+    pub(super) slot: Arc<WorkerSlot>,
     services: Adopted<Services>,
     real_servers: Adopted<RealServers>,
     marks: Adopted<Marks>,
@@ -56,7 +59,7 @@ pub struct Forwarder {
     /// The place among all local endpoints that is tried next.
     pub(super) local_place: Cell<u32>,
     /// The batch's ICMP errors.
-    errors: Vec<Quoting>,
+    pub(super) errors: Vec<Quoting>,
     pub(super) paths: Vec<CachedPath>,
     /// The headers that tunnels put in front of packets, by destination as `paths`.
     pub(super) outers: Vec<Outer>,
@@ -70,7 +73,18 @@ pub struct Forwarder {
     pub(super) answers: AnswerLimit,
     /// A packet being quoted or cut.
     pub(super) scratch: Vec<u8>,
-    verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) reassembly: Reassembly,
+    /// Datagrams that the batch made whole, with the position of the last fragment of each.
+    pub(super) whole: Vec<(usize, Datagram)>,
+    /// The datagram on its way, with headroom and link header.
+    pub(super) buffer: Box<[u8]>,
+    /// How it is to be cut.
+    pub(super) recut: Option<Recut>,
+    /// Memory for that.
+    pub(super) spare_pieces: Vec<u32>,
+    /// The batch that it is in.
+    pub(super) single: Vec<Frame>,
 }
 
 /// The longest IP packet, its link header and room for tags.
@@ -90,25 +104,25 @@ const FRAMES_AHEAD: usize = 4;
 pub(super) struct Slot {
     pub(super) packet: Packet,
     hash: u64,
-    way: Way,
+    pub(super) way: Way,
     pub(super) decision: Decision,
-    target: Target,
+    pub(super) target: Target,
 }
 
 /// What an ICMP error may be about.
 #[derive(Clone, Copy)]
-struct Quoting {
+pub(super) struct Quoting {
     /// The packet that it quotes.
     related: Option<Related>,
     /// The packet that the quoted one carries.
     tunnelled: Option<TunnelError>,
     /// The next hop of an error that crosses the director.
-    hop: Option<Hop>,
+    pub(super) hop: Option<Hop>,
 }
 
 /// Which side a packet comes from, as its destination tells.
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     /// To an address of the director.
     Inbound,
     /// To somewhere else, by the hop at this position of the batch's hops.
@@ -157,6 +171,12 @@ impl Forwarder {
             answers: AnswerLimit::default(),
             scratch: Vec::with_capacity(SCRATCH_OCTETS),
             verdicts: Vec::with_capacity(BATCH_FRAMES),
+            reassembly: Reassembly::default(),
+            whole: Vec::with_capacity(BATCH_FRAMES),
+            buffer: vec![0; WHOLE_OCTETS].into_boxed_slice(),
+            recut: None,
+            spare_pieces: Vec::with_capacity(FRAGMENTS_MAX),
+            single: Vec::with_capacity(1),
         };
         forwarder.adopt_routes();
         forwarder
@@ -192,6 +212,9 @@ impl Forwarder {
         self.prefetch_entries(slots);
         self.decide(port, batch, slots, now);
         self.carry_out_all(port, batch, slots, now);
+        if !self.whole.is_empty() {
+            self.carry_whole(port, now);
+        }
 
         self.slots = taken;
     }
@@ -202,7 +225,7 @@ impl Forwarder {
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+    pub(super) fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         self.hops.clear();
         self.errors.clear();
         self.changes.get_mut().clear();
@@ -226,7 +249,7 @@ impl Forwarder {
             match parsed {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
-                Parsed::FirstFragment => self.refuse_balanced(slot, DropReason::Fragment, now),
+                Parsed::Fragment => self.classify_fragment(port.bytes(frame), slot),
                 Parsed::SourceRoute => self.refuse_balanced(slot, DropReason::SourceRoute, now),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
@@ -235,7 +258,7 @@ impl Forwarder {
     }
 
     #[inline(always)]
-    fn classify(&mut self, slot: &mut Slot) {
+    pub(super) fn classify(&mut self, slot: &mut Slot) {
         if !self.services.value().balances(slot.packet.family) {
             return slot.settle(Verdict::Pass);
         }
@@ -261,7 +284,7 @@ impl Forwarder {
     }
 
     /// What would be balanced ends here, so that the host does not answer in the real server's stead; all else is the
-    /// host's. So it is with the first fragment of a packet: reassembly is to come.
+    /// host's.
     #[cold]
     fn refuse_balanced(&mut self, slot: &mut Slot, reason: DropReason, now: Instant) {
         let packet = slot.packet;
@@ -305,7 +328,7 @@ impl Forwarder {
     /// Virtual addresses are few and clients many: local addresses are remembered, all else is routed, and that
     /// route serves the answer to the client too.
     #[inline(always)]
-    fn way(&mut self, destination: Address) -> Way {
+    pub(super) fn way(&mut self, destination: Address) -> Way {
         if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
             return Way::Inbound;
         }
@@ -333,7 +356,7 @@ impl Forwarder {
     }
 
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
-    fn prefetch_entries(&self, slots: &[Slot]) {
+    pub(super) fn prefetch_entries(&self, slots: &[Slot]) {
         for slot in slots {
             if matches!(slot.way, Way::Inbound | Way::Outbound(_) | Way::Returning) {
                 self.shared.connections.prefetch_entry(slot.hash);
@@ -344,7 +367,7 @@ impl Forwarder {
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second. On its own, as the registers that it needs are all that there are.
     #[inline(never)]
-    fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+    pub(super) fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         for (frame, slot) in batch.iter().zip(slots) {
             let received = Received { port, frame };
             let Slot { packet, hash, way, decision, target } = slot;
@@ -365,7 +388,13 @@ impl Forwarder {
     }
 
     /// Stage 4: rewrite and send.
-    fn carry_out_all<P: Port>(&mut self, port: &mut P, batch: &mut Vec<Frame>, slots: &mut [Slot], now: Instant) {
+    pub(super) fn carry_out_all<P: Port>(
+        &mut self,
+        port: &mut P,
+        batch: &mut Vec<Frame>,
+        slots: &mut [Slot],
+        now: Instant,
+    ) {
         self.answers.refill(now);
         self.forget_asked(now);
         self.adopt_path_mtus(now);
@@ -388,7 +417,7 @@ impl Forwarder {
     /// Rewrites and sends one packet as was decided.
     #[inline(always)]
     pub(super) fn carry_out<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot, now: Instant) -> Verdict {
-        if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_)) {
+        if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_) | Decision::Gather) {
             let (packet, service) = (&slot.packet, slot.target.new.address);
             self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
         }
@@ -407,6 +436,7 @@ impl Forwarder {
             Decision::Exchanged { direction, position } => {
                 self.send_exchanged(port, frame, &slot.packet, &slot.target, (direction, position))
             }
+            Decision::Gather => self.gather(port, frame, &slot.packet, self.verdicts.len(), now),
             Decision::Answer(answer) => {
                 if answer == Answer::Unwanted {
                     // The kernel quotes what it would have forwarded.
@@ -492,7 +522,7 @@ impl Forwarder {
         }
     }
 
-    fn hop(&self, way: Way) -> Option<Hop> {
+    pub(super) fn hop(&self, way: Way) -> Option<Hop> {
         match way {
             Way::Outbound(position) => self.hops.get(position as usize).copied(),
             Way::Inbound | Way::Returning | Way::Related(_) | Way::Neither => None,
@@ -559,7 +589,7 @@ impl Forwarder {
 }
 
 impl Slot {
-    const fn unused() -> Self {
+    pub(super) const fn unused() -> Self {
         Slot {
             packet: Packet::empty(),
             hash: 0,
@@ -575,7 +605,7 @@ impl Slot {
     }
 
     /// Decides by the headers alone.
-    fn settle(&mut self, verdict: Verdict) {
+    pub(super) fn settle(&mut self, verdict: Verdict) {
         self.way = Way::Neither;
         self.decision = Decision::Verdict(verdict);
     }

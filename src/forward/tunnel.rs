@@ -13,7 +13,7 @@
 
 use crate::base::{Address, Family};
 use crate::forward::nat;
-use crate::forward::parse::{ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
+use crate::forward::parse::{ETHERNET_OCTETS, Packet, ether_type};
 use crate::port::HEADROOM_OCTETS;
 use crate::service::{Protocol, Tunnel, TunnelChecksum};
 use crate::wire::checksum::Sum;
@@ -199,13 +199,6 @@ const fn ip_in_ip(family: Family) -> u8 {
     match family {
         Family::V4 => IPIP,
         Family::V6 => IPV6_IN,
-    }
-}
-
-const fn ether_type(family: Family) -> u16 {
-    match family {
-        Family::V4 => ETHERTYPE_IPV4,
-        Family::V6 => ETHERTYPE_IPV6,
     }
 }
 

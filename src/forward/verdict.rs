@@ -93,8 +93,16 @@ drop_reasons! {
     NoLocalPort = "no-local-port";
     /// No free frame for an answer or a fragment.
     NoFrame = "no-frame";
-    /// A fragment; reassembly is not supported yet.
-    Fragment = "fragment";
+    /// Fragments that overlap or do not agree on where their datagram ends: all of it is dropped (RFC 5722).
+    FragmentOverlap = "fragment-overlap";
+    /// A fragment that came before.
+    FragmentDuplicate = "fragment-duplicate";
+    /// The rest of the fragments did not come in time.
+    FragmentTimeout = "fragment-timeout";
+    /// More fragments than may wait; those that waited longest went.
+    FragmentsFull = "fragments-full";
+    /// A datagram whose fragments make more than a packet can hold, or disagree on congestion (RFC 3168).
+    FragmentsMismatch = "fragments-mismatch";
     /// The forwarding method is not supported yet.
     Method = "method";
     /// An answer was not sent because answers are rate-limited.

@@ -8,6 +8,7 @@
 //! them back in.
 
 use crate::base::{Frame, Instant, InterfaceId};
+use crate::forward::decide::Decision;
 use crate::forward::egress::NextHop;
 use crate::forward::parse::{self, ETHERNET_OCTETS, Packet, Parsed};
 use crate::forward::pipeline::{Forwarder, Slot};
@@ -49,7 +50,8 @@ impl Forwarder {
         slot: &mut Slot,
         now: Instant,
     ) -> Verdict {
-        if matches!(slot.decision, super::decide::Decision::Verdict(_)) {
+        // A fragment waits as it came.
+        if matches!(slot.decision, Decision::Verdict(_) | Decision::Gather) {
             return self.carry_out(port, frame, slot, now);
         }
         let Some((tags, _)) = Tags::of(port.bytes(&frame)) else {
@@ -67,11 +69,15 @@ impl Forwarder {
         self.carry_out(&mut port, frame, slot, now)
     }
 
+    /// The interface that carries a next hop's VLAN, and its tags.
+    pub(super) fn carrier_of(&self, next: &NextHop) -> Option<(InterfaceId, Tags)> {
+        self.routes().link(next.vlan?)?.vlan
+    }
+
     /// Queues a frame that has its link header for a VLAN.
     #[cold]
     pub(super) fn transmit_tagged<P: Port>(&self, port: &mut P, mut frame: Frame, next: &NextHop) -> Verdict {
-        let vlan = next.vlan.and_then(|interface| self.routes().link(interface)).and_then(|link| link.vlan);
-        let Some((carrier, tags)) = vlan else {
+        let Some((carrier, tags)) = self.carrier_of(next) else {
             port.release(frame);
             return Verdict::Drop(DropReason::NoRoute);
         };
@@ -84,8 +90,8 @@ impl Forwarder {
     }
 }
 
-/// Puts tags into a frame; false, and no change, when it has no room.
-fn put_in<P: Port>(port: &mut P, frame: &mut Frame, tags: &Tags) -> bool {
+/// Puts tags into a frame, if there are any; false, and no change, when it has no room.
+pub(super) fn put_in<P: Port + ?Sized>(port: &mut P, frame: &mut Frame, tags: &Tags) -> bool {
     let octets = tags.octets();
     if !port.push_front(frame, octets) {
         // The outer headers of a tunnel have taken the headroom.
@@ -100,13 +106,13 @@ fn put_in<P: Port>(port: &mut P, frame: &mut Frame, tags: &Tags) -> bool {
 }
 
 /// A port on which a frame without its tags is at work.
-struct Tagging<'a, P> {
-    port: &'a mut P,
+pub(super) struct Tagging<'a, P> {
+    pub(super) port: &'a mut P,
     /// Where the frame came in.
-    carrier: InterfaceId,
-    tags: Tags,
+    pub(super) carrier: InterfaceId,
+    pub(super) tags: Tags,
     /// They are those of a VLAN device: what leaves is routed, and its tags are those of its own way.
-    is_known: bool,
+    pub(super) is_known: bool,
 }
 
 impl<P: Port> Port for Tagging<'_, P> {
@@ -136,6 +142,10 @@ impl<P: Port> Port for Tagging<'_, P> {
 
     fn allocate(&mut self, length: usize, interface: InterfaceId) -> Option<Frame> {
         self.port.allocate(length, interface)
+    }
+
+    fn capacity(&self) -> usize {
+        self.port.capacity()
     }
 
     fn transmit(&mut self, mut frame: Frame, interface: InterfaceId) {

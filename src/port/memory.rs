@@ -207,6 +207,10 @@ impl Port for MemoryPort {
         self.take_chunk(length, interface)
     }
 
+    fn capacity(&self) -> usize {
+        self.chunks()
+    }
+
     fn transmit(&mut self, frame: Frame, interface: InterfaceId) {
         self.counters.transmitted += 1;
         if self.discard {

@@ -41,6 +41,9 @@ pub trait Port {
     /// free or none is that large.
     fn allocate(&mut self, length: usize, interface: InterfaceId) -> Option<Frame>;
 
+    /// How many frames the port's memory has, whoever holds them.
+    fn capacity(&self) -> usize;
+
     /// Queues the frame to leave by `interface`. The port counts and releases what it cannot send.
     fn transmit(&mut self, frame: Frame, interface: InterfaceId);
 

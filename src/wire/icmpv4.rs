@@ -160,6 +160,8 @@ pub enum Failure {
     Prohibited,
     /// 11/0.
     TimeExceeded,
+    /// 11/1: the rest of the fragments did not come in time.
+    ReassemblyTimeExceeded,
     /// What another router said, passed on to whom it concerns.
     Relayed {
         /// Type.
@@ -180,6 +182,7 @@ impl Failure {
             Failure::FragmentationNeeded { .. } => (TYPE_UNREACHABLE, CODE_FRAGMENTATION_NEEDED),
             Failure::Prohibited => (TYPE_UNREACHABLE, 13),
             Failure::TimeExceeded => (TYPE_TIME_EXCEEDED, 0),
+            Failure::ReassemblyTimeExceeded => (TYPE_TIME_EXCEEDED, 1),
             Failure::Relayed { message_type, code, .. } => (message_type, code),
         }
     }

@@ -146,6 +146,8 @@ pub enum Failure {
     },
     /// 3/0.
     TimeExceeded,
+    /// 3/1: the rest of the fragments did not come in time.
+    ReassemblyTimeExceeded,
 }
 
 impl Failure {
@@ -157,6 +159,7 @@ impl Failure {
             Failure::PortUnreachable => (TYPE_UNREACHABLE, 4, 0),
             Failure::TooBig { mtu } => (TYPE_TOO_BIG, 0, mtu),
             Failure::TimeExceeded => (TYPE_TIME_EXCEEDED, 0, 0),
+            Failure::ReassemblyTimeExceeded => (TYPE_TIME_EXCEEDED, 1, 0),
         }
     }
 }

@@ -25,7 +25,8 @@ pub struct Worker<P> {
 
 impl<P: Port> Worker<P> {
     /// A worker that starts at `now`.
-    pub fn new(port: P, forwarder: Forwarder, now: Instant) -> Self {
+    pub fn new(port: P, mut forwarder: Forwarder, now: Instant) -> Self {
+        forwarder.hold_fragments_of(&port);
         let workers = forwarder.shared().workers.len().max(1);
         let first = forwarder.shared().connections.bucket_count() / workers * forwarder.worker();
         Self { port, forwarder, batch: Vec::with_capacity(BATCH_FRAMES), cursor: Cursor::new(first), swept_until: now }
@@ -40,6 +41,7 @@ impl<P: Port> Worker<P> {
         if frames > 0 {
             self.forwarder.process(&mut self.port, &mut self.batch, now);
         }
+        self.forwarder.expire(&mut self.port, now);
         self.port.flush();
         self.sweep(now);
         frames

@@ -182,3 +182,40 @@ fn mangled_tags_neither_panic_nor_leak() {
         director.take_transmitted();
     }
 }
+
+/// Fragments wait with their tags: they go to the host as they came, or on as the VLAN of their next hop has it.
+#[test]
+fn fragments_are_tagged_frames_too() {
+    let fragments = |destination: Endpoint| {
+        let whole = may_fragment(frame(STATION_0, client(false), destination, None, &[7; 1000]));
+        [(0, 512, true), (512, 1008, false)].map(|(from, to, more)| {
+            let mut fragment = [&whole[..34], &whole[34 + from..34 + to]].concat();
+            fragment[16..18].copy_from_slice(&((20 + to - from) as u16).to_be_bytes());
+            fragment[20..22].copy_from_slice(&(u16::from(more) << 13 | (from / 8) as u16).to_be_bytes());
+            fragment[24..26].fill(0);
+            let sum = crate::wire::checksum::of(&fragment[14..34]);
+            fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+            fragment
+        })
+    };
+    for method in [Method::Masquerading, Method::DirectRouting, Method::Tunnelling] {
+        let mut director = on_vlans(false, method, "10.2.0.1");
+        let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&fragment, &clients()));
+        assert_eq!(director.receive(ETH0, &last), Some(Verdict::Hold));
+        assert_eq!(director.receive(ETH0, &first), Some(Verdict::Transmit(ETH1)), "{method:?}");
+        let pieces = director.take_transmitted();
+        // The outer header makes one more piece: none is wider than the widest that came.
+        assert_eq!(pieces.len(), if method == Method::Tunnelling { 3 } else { 2 }, "{method:?}");
+        for (interface, piece) in &pieces {
+            let (tags, bare) = without_tags(piece);
+            assert_eq!((*interface, tags), (ETH1, servers()));
+            assert_eq!(bare[..14], [&SERVER_1[..], &STATION_1, &[8, 0]].concat());
+        }
+
+        let [first, last] =
+            fragments(Endpoint::new(vip(false).address, 81)).map(|fragment| with_tags(&fragment, &clients()));
+        director.receive(ETH0, &last);
+        assert_eq!(director.receive(ETH0, &first), Some(Verdict::Pass));
+        assert_eq!(director.take_passed(), [(ETH0, last), (ETH0, first)]);
+    }
+}

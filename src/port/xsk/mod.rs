@@ -385,6 +385,10 @@ impl Port for XskPort {
         Some(Frame { start: chunk + KERNEL_HEADROOM_OCTETS + HEADROOM_OCTETS as u64, length: length as u32, interface })
     }
 
+    fn capacity(&self) -> usize {
+        self.memory.octets() / self.chunk_octets() as usize
+    }
+
     #[inline]
     fn transmit(&mut self, frame: Frame, interface: InterfaceId) {
         let Some(Some(position)) = self.outlets.get(usize::from(interface.0)) else {

@@ -48,6 +48,11 @@ pub(super) struct Memory {
 unsafe impl Send for Memory {}
 
 impl Memory {
+    /// All of it.
+    pub(super) const fn octets(&self) -> usize {
+        self.octets
+    }
+
     fn new(config: &XskConfig, chunks: u32) -> Result<Self, XskError> {
         let invalid =
             |_| XskError::Configuration("ring sizes and chunk sizes are powers of two, chunks 2048 or 4096 octets");
