@@ -33,6 +33,7 @@ mod schedule;
 pub mod shared;
 mod sip;
 pub mod sync;
+pub mod trace;
 mod tunnel;
 mod tunnel_error;
 mod unbound;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::memory::prefetch;
 use crate::base::published::Adopted;
-use crate::base::{Address, Family, Frame, Instant};
+use crate::base::{Address, Family, Frame, Instant, InterfaceId};
 use crate::conn::Key;
 use crate::forward::counters::WorkerCounters;
 use crate::forward::decide::{Answer, Decision, Target};
@@ -181,6 +181,16 @@ impl Forwarder {
     /// The verdicts of the last batch, in order of its frames.
     pub fn verdicts(&self) -> &[Verdict] {
         &self.verdicts
+    }
+
+    /// What was decided on the last batch's packet number `position`, and for which target.
+    pub(super) fn decision(&self, position: usize) -> Option<(Decision, Target)> {
+        self.slots.get(position).map(|slot| (slot.decision, slot.target))
+    }
+
+    /// The link address of an interface.
+    pub(super) fn station(&self, interface: InterfaceId) -> [u8; 6] {
+        self.stations.get(usize::from(interface.0)).copied().unwrap_or(NO_STATION)
     }
 
     /// Stage 1: take headers apart; ask for the bucket of each packet.
@@ -509,7 +519,7 @@ impl Slot {
 
 /// Spreads destinations over the hops of a multipath route.
 #[inline]
-const fn flow_hash(destination: Address) -> u32 {
+pub(super) const fn flow_hash(destination: Address) -> u32 {
     let [a, b, c, d] = destination.words();
     (a ^ b ^ c ^ d).wrapping_mul(0x9e37_79b9)
 }
