@@ -15,9 +15,9 @@ use crate::service::{DestinationId, Method};
 const SERVER_SPREAD: u32 = 0x9e37_79b9;
 
 /// The real server to which the packet was sent, if it was meant for one.
-pub(super) fn server(outcome: &Outcome) -> Option<DestinationId> {
-    towards_server(outcome.decision)?;
-    let id = outcome.target.destination;
+pub(super) fn server(decision: Decision, target: &Target) -> Option<DestinationId> {
+    towards_server(decision)?;
+    let id = target.destination;
     (id != DestinationId::NONE).then_some(id)
 }
 

@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::{Instant, InterfaceId};
+use crate::forward::pipeline::Forwarder;
 use crate::forward::shared::Shared;
 use crate::forward::trace::stage::Stage;
 use crate::forward::trace::story::Story;
@@ -70,6 +71,14 @@ pub struct Trace {
     pub sent: Vec<(InterfaceId, Vec<u8>)>,
 }
 
+impl Forwarder {
+    /// The real server to which packet number `position` of the last batch was sent, if it was meant for one.
+    pub fn server_of(&self, position: usize) -> Option<DestinationId> {
+        let (decision, target) = self.decision(position)?;
+        ending::server(decision, &target)
+    }
+}
+
 /// Follows `frame`, received by `interface`, through a copy of `shared`; `None` when there is no such interface.
 pub fn trace(shared: &Arc<Shared>, interface: InterfaceId, frame: &[u8], now: Instant) -> Option<Trace> {
     shared.routes.load().1.link(interface)?;
@@ -79,7 +88,7 @@ pub fn trace(shared: &Arc<Shared>, interface: InterfaceId, frame: &[u8], now: In
     story.tell();
     let outcome = performance.perform(interface, frame, now)?;
     let (foretold, mut steps, packet) = (story.foretold, std::mem::take(&mut story.steps), story.packet);
-    let server = ending::server(&outcome);
+    let server = ending::server(outcome.decision, &outcome.target);
     ending::tell(&performance.forwarder, frame, &packet, &outcome, &mut steps);
     Some(Trace { steps, verdict: outcome.verdict, server, foretold, sent: outcome.sent })
 }
