@@ -85,12 +85,16 @@ fn difference(told: &Trace, verdict: Verdict, server: Option<u32>, sent: &[(Inte
     (!is_same).then(|| format!("{:02x?} was told, {sent:02x?} left", told.sent))
 }
 
-/// A frame without the number that a worker gives to the IPv4 packets it makes itself.
+/// A frame without the number that a worker gives to the packets and fragments that it makes itself.
 fn without_identification(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame.get(12..14) == Some(&[8, 0]) && frame.len() >= 34 {
         frame[18..20].fill(0);
         frame[24..26].fill(0);
+    }
+    let is_fragment = frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(20) == Some(&44);
+    if is_fragment && frame.len() >= 62 {
+        frame[58..62].fill(0);
     }
     frame
 }

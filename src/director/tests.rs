@@ -14,6 +14,7 @@ use crate::service::{Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
 mod ftp;
 mod marks;
 mod sync;
+mod trace;
 
 const NET: &str = "\
 link add eth0 address 02:00:00:00:00:fe mtu 1500

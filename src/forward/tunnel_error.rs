@@ -109,6 +109,11 @@ impl TunnelError {
         })
     }
 
+    /// Where the quoted packet went.
+    pub(super) const fn server(&self) -> Address {
+        self.server
+    }
+
     /// The error, as one about the packet inside.
     pub(super) const fn inner(&self) -> &Related {
         &self.inner

@@ -332,6 +332,12 @@ impl Destinations {
         })
     }
 
+    /// The numbers of all cells that there are, of which some may never have been handed out.
+    pub fn ids(&self) -> impl Iterator<Item = DestinationId> {
+        let chunks = (0..self.cells.capacity()).step_by(CHUNK).filter(|first| self.cells.chunk(*first).is_some());
+        chunks.flat_map(|first| first..first + CHUNK).map(|number| DestinationId(number as u32))
+    }
+
     /// All destinations as they are now, in a table of their own.
     #[must_use]
     pub fn copy(&self) -> Self {

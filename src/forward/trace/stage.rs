@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::base::{Endpoint, Family, Instant, InterfaceId, Lock};
+use crate::base::{Address, Endpoint, Family, Instant, InterfaceId, Lock};
 use crate::forward::decide::{Decision, Target};
 use crate::forward::parse::{self, Packet, Parsed};
 use crate::forward::pipeline::Forwarder;
@@ -16,7 +16,7 @@ use crate::port::memory::{MemoryPort, MemoryPortSize};
 use crate::port::{HEADROOM_OCTETS, Port};
 use crate::service::real_servers::{RealServer, RealServers};
 use crate::service::scheduler::Scheduling;
-use crate::service::{Protocol, SchedulerFlags, Service, ServiceKey, Services};
+use crate::service::{DestinationId, Protocol, SchedulerFlags, Service, ServiceKey, Services};
 
 /// Octets of a chunk beside the frame: outer headers, other text of a helper, the longest ICMP error.
 const SPARE_OCTETS: usize = HEADROOM_OCTETS + 2048;
@@ -30,6 +30,8 @@ pub(super) struct Stage {
     pub shared: Arc<Shared>,
     pub forwarder: Forwarder,
     port: MemoryPort,
+    /// Servers of tunnels that the packet is an error about: a worker that has sent through them knows the way.
+    tunnels: Vec<Address>,
 }
 
 /// What became of the packet.
@@ -49,6 +51,18 @@ struct Conversation<'a> {
     source: Endpoint,
     destination: Endpoint,
     payload: &'a [u8],
+}
+
+impl Forwarder {
+    /// Has the ways to all destinations with this address ready, as after a packet to each.
+    fn warm_path_to(&mut self, server: Address) {
+        let shared = Arc::clone(&self.shared);
+        let is_there = |id: &DestinationId| shared.destinations.get(*id).endpoint().address == server;
+        let ids: Vec<DestinationId> = shared.destinations.ids().filter(is_there).collect();
+        for id in ids {
+            self.path(id);
+        }
+    }
 }
 
 impl Stage {
@@ -77,12 +91,18 @@ impl Stage {
             chunk_octets: (frame.len() + SPARE_OCTETS) as u32,
             chunks: (4 + frame.len() / FRAGMENT_OCTETS_MIN) as u32,
         };
-        Self { forwarder: Forwarder::new(Arc::clone(&copy), 0), shared: copy, port: MemoryPort::new(size) }
+        let mut forwarder = Forwarder::new(Arc::clone(&copy), 0);
+        forwarder.adopt();
+        forwarder.adopt_path_mtus(now);
+        Self { forwarder, shared: copy, port: MemoryPort::new(size), tunnels: tunnels(frame, parsed, &packet) }
     }
 
     /// Takes the frame to its verdict, in the copy.
     pub(super) fn perform(&mut self, interface: InterfaceId, frame: &[u8], now: Instant) -> Option<Outcome> {
         let mut batch = Vec::new();
+        for &server in &self.tunnels {
+            self.forwarder.warm_path_to(server);
+        }
         self.port.inject(interface, frame);
         self.port.receive(&mut batch);
         self.forwarder.adopt();
@@ -122,6 +142,18 @@ fn conversations<'a>(frame: &'a [u8], parsed: Parsed, packet: &Packet) -> Vec<Co
         }
         Parsed::Other | Parsed::Bad(_) => Vec::new(),
     }
+}
+
+/// The servers of the tunnels that the packet is an error about.
+fn tunnels(frame: &[u8], parsed: Parsed, packet: &Packet) -> Vec<Address> {
+    let end = usize::from(packet.network) + usize::from(packet.length);
+    let error = match parsed {
+        Parsed::IcmpError if packet.family == Family::V4 => {
+            TunnelError::parse(frame, usize::from(packet.transport), end)
+        }
+        _ => None,
+    };
+    error.into_iter().map(|error| error.server()).collect()
 }
 
 /// The services that may be asked for a real server.
