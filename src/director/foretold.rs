@@ -3,7 +3,7 @@
 use crate::base::InterfaceId;
 use crate::director::Director;
 use crate::forward::Verdict;
-use crate::forward::trace::{Step, Trace, trace};
+use crate::forward::trace::{Step, Trace, Unknown, trace};
 
 /// A packet that went its way.
 pub struct Gone {
@@ -63,8 +63,11 @@ impl Director {
     }
 }
 
-/// Where what was told differs from what came of it.
+/// Where what was told differs from what came of it, as far as it could be told.
 fn difference(told: &Trace, verdict: Verdict, server: Option<u32>, sent: &[(InterfaceId, Vec<u8>)]) -> Option<String> {
+    if told.unknown == Unknown::Fragments {
+        return None;
+    }
     if told.verdict != verdict {
         return Some(format!("{} was told, {verdict} came of it", told.verdict));
     }
@@ -77,6 +80,9 @@ fn difference(told: &Trace, verdict: Verdict, server: Option<u32>, sent: &[(Inte
     let is_cut_off = server.is_none() && matches!(verdict, Verdict::Drop(_));
     if foretold != server && !is_cut_off {
         return Some(format!("the steps name server {foretold:?}, {server:?} got it"));
+    }
+    if told.unknown == Unknown::TunnelMtu {
+        return None;
     }
     let is_alike = |one: &(InterfaceId, Vec<u8>), other: &(InterfaceId, Vec<u8>)| {
         one.0 == other.0 && without_identification(&one.1) == without_identification(&other.1)

@@ -323,6 +323,7 @@ pub fn lvx(path: &Path, words: &[&str], stdin: Option<&str>) -> Result<u8, Strin
 ///
 /// # Errors
 /// As [`lvx`].
+#[allow(clippy::disallowed_methods, reason = "the program waits for nothing else")]
 pub fn lvx_every(path: &Path, words: &[&str], seconds: u16) -> Result<u8, String> {
     loop {
         let status = lvx(path, words, None)?;

@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::{Instant, InterfaceId};
+use crate::forward::decide::Decision;
 use crate::forward::pipeline::Forwarder;
 use crate::forward::shared::Shared;
 use crate::forward::trace::stage::Stage;
@@ -56,6 +57,18 @@ impl Step {
     }
 }
 
+/// What a worker keeps to itself and a trace therefore cannot know, where it matters for a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unknown {
+    /// Nothing.
+    Nothing,
+    /// A fragment: what the worker holds of the rest of its packet.
+    Fragments,
+    /// An ICMP error about a tunnel's packet: whether the worker has used the tunnel since its path MTU changed, by which
+    /// the client is told one MTU or another.
+    TunnelMtu,
+}
+
 /// A packet's way.
 #[derive(Debug)]
 pub struct Trace {
@@ -69,6 +82,8 @@ pub struct Trace {
     pub foretold: Option<DestinationId>,
     /// The frames that would leave.
     pub sent: Vec<(InterfaceId, Vec<u8>)>,
+    /// What of it is not certain.
+    pub unknown: Unknown,
 }
 
 impl Forwarder {
@@ -89,6 +104,14 @@ pub fn trace(shared: &Arc<Shared>, interface: InterfaceId, frame: &[u8], now: In
     let outcome = performance.perform(interface, frame, now)?;
     let (foretold, mut steps, packet) = (story.foretold, std::mem::take(&mut story.steps), story.packet);
     let server = ending::server(outcome.decision, &outcome.target);
+    if words::is_fragment(frame) {
+        steps.push(Step::new("fragment", "what workers hold of the rest of its packet is not known here"));
+    }
     ending::tell(&performance.forwarder, frame, &packet, &outcome, &mut steps);
-    Some(Trace { steps, verdict: outcome.verdict, server, foretold, sent: outcome.sent })
+    let unknown = match outcome.decision {
+        Decision::RelayFromTunnel => Unknown::TunnelMtu,
+        _ if words::is_fragment(frame) => Unknown::Fragments,
+        _ => Unknown::Nothing,
+    };
+    Some(Trace { steps, verdict: outcome.verdict, server, foretold, sent: outcome.sent, unknown })
 }

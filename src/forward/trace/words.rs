@@ -95,6 +95,28 @@ pub(super) const fn ttl_name(family: Family) -> &'static str {
     }
 }
 
+/// True for a frame with a fragment; of IPv6, one with a fragment header.
+pub(super) fn is_fragment(frame: &[u8]) -> bool {
+    let Some(header) = Header::of(frame) else { return false };
+    match header.family {
+        Family::V4 => {
+            frame.get(ETHERNET_OCTETS + 6..ETHERNET_OCTETS + 8).is_some_and(|two| two[0] & 0x3f | two[1] != 0)
+        }
+        Family::V6 => frame.get(header.behind..).is_some_and(|behind| has_fragment_header(header.protocol, behind)),
+    }
+}
+
+/// Whether an IPv6 packet has a fragment header among the options before its transport header.
+fn has_fragment_header(mut next: u8, mut rest: &[u8]) -> bool {
+    const FRAGMENT: u8 = 44;
+    while matches!(next, 0 | 43 | 60) {
+        let Some(&[following, length, ..]) = rest.first_chunk::<2>() else { return false };
+        let Some(behind) = rest.get((usize::from(length) + 1) * 8..) else { return false };
+        (next, rest) = (following, behind);
+    }
+    next == FRAGMENT
+}
+
 /// The IP header of a frame, as far as it is told of.
 pub(super) struct Header {
     pub family: Family,
