@@ -52,7 +52,7 @@ impl Control {
         let trace = trace(&self.shared, interface, frame, now).ok_or("the interface is not there at the moment")?;
         let mut steps = trace.steps;
         if !is_given && let Some(first) = steps.first_mut() {
-            first.text.push_str(": none was given, and by it the way leads back to the sender");
+            first.text.push_str(", chosen because none was given");
         }
         let headers = steps.len().min(2);
         let found = steering::find_match(self.filter(), frame);
