@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Unpacks a family and runs the judge over it; gives each case's result.
-fn judge(family: &str) -> Option<BTreeMap<String, (String, String)>> {
+/// Unpacks a family and runs the judge over it, `lvx replay` with `option`; gives each case's result.
+fn judge(family: &str, option: &str) -> Option<BTreeMap<String, (String, String)>> {
     if Command::new("python3").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "the recorded cases need python3");
         println!("skipped: golden cases need python3");
         return None;
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("golden-{family}-{}", std::process::id()));
+    let directory =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("golden-{family}{option}-{}", std::process::id()));
     // Left over by a process of the same number, if it is there at all.
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
@@ -24,7 +25,7 @@ fn judge(family: &str) -> Option<BTreeMap<String, (String, String)>> {
     let report = directory.join("report.json");
     let output = Command::new("python3")
         .arg(directory.join("check"))
-        .args(["--lvx", &format!("{} replay", env!("CARGO_BIN_EXE_lvx")), "--family", family, "-v"])
+        .args(["--lvx", &format!("{} replay {option}", env!("CARGO_BIN_EXE_lvx")), "--family", family, "-v"])
         .arg("--json")
         .arg(&report)
         .output()
@@ -54,7 +55,7 @@ fn listed(list: &str, family: &str) -> BTreeMap<String, String> {
 }
 
 fn hold(family: &str) {
-    let Some(results) = judge(family) else { return };
+    let Some(results) = judge(family, "") else { return };
     assert!(!results.is_empty());
     let (pending, deviations) = (listed("pending", family), listed("deviations", family));
     let mut faults = Vec::new();
@@ -100,4 +101,18 @@ fn states() {
 #[test]
 fn sync() {
     hold("sync");
+}
+
+/// Every packet of a family is told of before it goes its way, and goes it as told: the cases pass or fail as without.
+#[test]
+fn what_is_told_comes_true() {
+    for family in ["packets", "sched", "states", "sync"] {
+        let (Some(told), Some(plain)) = (judge(family, "--trace"), judge(family, "")) else { return };
+        let faults: Vec<String> = told
+            .iter()
+            .filter(|(name, (result, _))| plain.get(*name).is_none_or(|(without, _)| without != result))
+            .map(|(name, (_, why))| format!("{name}: {why}"))
+            .collect();
+        assert!(faults.is_empty() && told.len() == plain.len(), "{}", faults.join("\n"));
+    }
 }

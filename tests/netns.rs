@@ -13,6 +13,8 @@ mod traffic;
 
 #[path = "netns/changes.rs"]
 mod changes;
+#[path = "netns/explain.rs"]
+mod explain;
 #[path = "netns/fragments.rs"]
 mod fragments;
 #[path = "netns/ftp.rs"]

@@ -36,6 +36,13 @@ impl<T> Published<T> {
         generation
     }
 
+    /// The newest value for readers of its own: what is published later reaches them not.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let (_, value) = self.load();
+        Self { generation: AtomicU64::new(1), value: Mutex::new(value), replaced: Mutex::default() }
+    }
+
     /// The newest generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -1,15 +1,17 @@
 //! The operator's own command.
 
 use std::io::{self, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use lvx::command::probe::{self, Probe};
 use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
 use lvx::host::{client, logging, offline, proc_files};
-use lvx::service::sysctl;
+use lvx::service::{Protocol, sysctl};
 
 /// Ask and steer a running lvxd, or replay packets through a director offline.
 #[derive(Parser, Debug)]
@@ -31,6 +33,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what was dropped or lost, by reason, with what each reason means.
+    Drops {
+        /// Show the reasons that did not occur, too.
+        #[arg(long)]
+        all: bool,
+        /// As a JSON array of objects.
+        #[arg(long)]
+        json: bool,
+        /// Show it again every so many seconds, until ended.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+        watch: Option<u16>,
+    },
+    /// Explain what the director would do with a packet, step by step; nothing changes by it.
+    #[command(after_help = "Examples:\n  lvx trace --from 10.1.0.1:40000 --to 10.9.0.1:80\n  \
+                            lvx trace --from 10.2.0.1:80 --to 10.1.0.1:40000 --flags SA\n  \
+                            lvx trace --interface eth0 --packet '4500 0028 0000 4000 4006 …'")]
+    Trace(TraceOptions),
     /// Show or set knobs of net.ipv4.vs.
     #[command(after_help = "Examples:\n  lvx sysctl -a\n  lvx sysctl conn_reuse_mode\n  \
                             lvx sysctl net.ipv4.vs.expire_nodest_conn=1")]
@@ -69,6 +88,10 @@ enum Command {
         /// Steps to take, one JSON object a line; - for standard input.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "input", "output", "conns", "stats"])]
         steps: Option<PathBuf>,
+        /// With --steps: tell of each packet's way before it goes it, as `lvx trace --json` does; something else coming
+        /// of it is an error.
+        #[arg(long, requires = "steps")]
+        trace: bool,
         /// Rules, as `ipvsadm-save -n` writes them.
         #[arg(long, value_name = "FILE")]
         rules: Option<PathBuf>,
@@ -112,6 +135,87 @@ enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(clap::Args, Debug)]
+struct TraceOptions {
+    /// The packet in hexadecimal digits: an Ethernet frame, or an IP packet; - for standard input.
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["from", "to"], required_unless_present = "from")]
+    packet: Option<String>,
+    /// Source address and port of a packet to be made.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "to")]
+    from: Option<SocketAddr>,
+    /// Its destination.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "from")]
+    to: Option<SocketAddr>,
+    /// Its transport protocol.
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", value_parser = ["tcp", "udp", "sctp"],
+          ignore_case = true, conflicts_with = "packet")]
+    protocol: String,
+    /// Its TCP flags: letters of S, A, F, R, P and U; of SCTP, S is an INIT, R an ABORT, F a SHUTDOWN.
+    #[arg(long, value_name = "LETTERS", default_value = "S", value_parser = probe::parse_flags,
+          conflicts_with = "packet")]
+    flags: u8,
+    /// Its TTL or hop limit.
+    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "packet")]
+    ttl: u8,
+    /// Octets of the IP packet, if more than its headers.
+    #[arg(long, value_name = "OCTETS", conflicts_with = "packet")]
+    length: Option<u16>,
+    /// The interface that receives it; else the one that it is addressed to, or by which the way leads back.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// As a JSON array of objects, one a step.
+    #[arg(long)]
+    json: bool,
+}
+
+impl TraceOptions {
+    /// The packet in hexadecimal digits, known to be such.
+    fn hex(&self) -> Result<String, String> {
+        if let Some(hex) = &self.packet {
+            let hex = if hex == "-" { client::read_rules(Path::new("-"))? } else { hex.clone() };
+            return probe::from_hex(&hex).map(|_| hex);
+        }
+        let (Some(from), Some(to)) = (self.from, self.to) else { return Err("no packet".into()) };
+        let protocol = match self.protocol.to_ascii_lowercase().as_str() {
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        };
+        let packet = Probe { from, to, protocol, flags: self.flags, ttl: self.ttl, length: self.length }.build()?;
+        Ok(packet.iter().map(|octet| format!("{octet:02x}")).collect())
+    }
+}
+
+/// `lvx trace`. What is wrong with the packet is wrong usage: status 2.
+fn trace(socket: &Path, options: &TraceOptions) -> Result<u8, String> {
+    let hex = match options.hex() {
+        Ok(hex) => hex,
+        Err(text) => {
+            eprintln!("lvx: {text}");
+            return Ok(2);
+        }
+    };
+    let mut words = vec!["trace"];
+    if let Some(interface) = &options.interface {
+        words.extend(["--interface", interface]);
+    }
+    if options.json {
+        words.push("--json");
+    }
+    client::lvx(socket, &words, Some(&hex))
+}
+
+/// `lvx drops`.
+fn drops(socket: &Path, all: bool, json: bool, watch: Option<u16>) -> Result<u8, String> {
+    let mut words = vec!["drops"];
+    words.extend(all.then_some("--all"));
+    words.extend(json.then_some("--json"));
+    match watch {
+        Some(seconds) => client::lvx_every(socket, &words, seconds),
+        None => client::lvx(socket, &words, None),
+    }
 }
 
 /// `lvx sysctl -p FILE`.
@@ -222,6 +326,8 @@ fn main() -> ExitCode {
             client::lvx(&arguments.socket, words, None)
         }
         Command::LocalAddress { command } => local_address(&arguments.socket, &command),
+        Command::Drops { all, json, watch } => drops(&arguments.socket, all, json, watch),
+        Command::Trace(options) => trace(&arguments.socket, &options),
         Command::Mark { command } => mark(&arguments.socket, &command),
         Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"], None),
         Command::Sysctl { load: Some(path), .. } => load_sysctls(&arguments.socket, &path),
@@ -229,11 +335,11 @@ fn main() -> ExitCode {
             let words: Vec<&str> = std::iter::once("sysctl").chain(knobs.iter().map(String::as_str)).collect();
             client::lvx(&arguments.socket, &words, None)
         }
-        Command::Replay { net, steps: Some(steps), .. } => {
+        Command::Replay { net, steps: Some(steps), trace, .. } => {
             if steps.as_os_str() == "-" {
-                offline::steps(&net, BufReader::new(io::stdin()))
+                offline::steps(&net, trace, BufReader::new(io::stdin()))
             } else {
-                offline::steps_file(&net, &steps)
+                offline::steps_file(&net, trace, &steps)
             }
         }
         Command::Replay { net, rules, input, output, conns, stats, .. } => {

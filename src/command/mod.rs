@@ -10,6 +10,7 @@ pub mod names;
 pub mod options;
 pub mod parse;
 pub mod popt;
+pub mod probe;
 pub mod program;
 mod refusal;
 pub mod render;

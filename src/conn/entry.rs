@@ -234,6 +234,20 @@ const fn protocol_from_code(code: u32) -> Option<Protocol> {
     }
 }
 
+/// The words of an entry, by value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    head: [u32; WORDS_V4],
+    tail: Option<[u32; WORDS_V6 - WORDS_V4]>,
+}
+
+impl Words {
+    /// The controller that they name.
+    pub(super) const fn controller(&self) -> EntryId {
+        EntryId(self.head[CONTROLLER])
+    }
+}
+
 /// A view of one entry's words. Whoever has it holds the entry's bucket (or, for a free cell, owns it).
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
@@ -261,6 +275,22 @@ impl<'a> Entry<'a> {
     #[inline]
     fn set(self, index: usize, value: u32) {
         self.head[index].store(value, Relaxed);
+    }
+
+    /// All words, to be put into another cell of the family.
+    pub(super) fn words(self) -> Words {
+        Words {
+            head: std::array::from_fn(|index| self.word(index)),
+            tail: self.tail.map(|tail| std::array::from_fn(|index| tail[index].load(Relaxed))),
+        }
+    }
+
+    /// Makes a cell that nobody refers to yet the same as another of its family.
+    pub(super) fn set_words(self, words: &Words) {
+        words.head.iter().enumerate().for_each(|(index, word)| self.set(index, *word));
+        for (cell, word) in self.tail.into_iter().flatten().zip(words.tail.iter().flatten()) {
+            cell.store(*word, Relaxed);
+        }
     }
 
     /// Its number.

@@ -171,6 +171,18 @@ impl MovedRecords {
         free.head = number;
     }
 
+    /// The record of this number.
+    pub(super) fn at(&self, number: u32) -> Moved {
+        self.load(number)
+    }
+
+    /// Keeps a record; its number, or `None` when all are in use.
+    pub(super) fn keep(&self, moved: Moved) -> Option<u32> {
+        let number = self.allocate()?;
+        self.store(number, moved);
+        Some(number)
+    }
+
     fn load(&self, number: u32) -> Moved {
         let [start, delta, previous_delta, _] = self.words(number);
         let word = |word: &AtomicU32| word.load(Relaxed);

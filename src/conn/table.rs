@@ -113,25 +113,25 @@ pub struct TableCounters {
 
 /// The connection table.
 pub struct Table {
-    buckets: Slab<Line<16>>,
-    mask: u64,
-    hash_keys: [u64; 4],
-    v4: Pool<Line<WORDS_V4>>,
-    v6: Pool<[AtomicU32; WORDS_V6]>,
-    engine_records: EngineRecords,
-    helper_ports: HelperPorts,
-    moved_records: MovedRecords,
+    pub(super) buckets: Slab<Line<16>>,
+    pub(super) mask: u64,
+    pub(super) hash_keys: [u64; 4],
+    pub(super) v4: Pool<Line<WORDS_V4>>,
+    pub(super) v6: Pool<[AtomicU32; WORDS_V6]>,
+    pub(super) engine_records: EngineRecords,
+    pub(super) helper_ports: HelperPorts,
+    pub(super) moved_records: MovedRecords,
     /// Entries that wait for their client's port.
-    no_client_port: AtomicU32,
+    pub(super) no_client_port: AtomicU32,
     /// Until when backups have each entry, by number, IPv4 and IPv6.
-    sync_ends: [Slab<AtomicU32>; 2],
+    pub(super) sync_ends: [Slab<AtomicU32>; 2],
     /// A master wants to know whose end was put off.
-    notes_postponed: AtomicBool,
-    postponed: ArrayQueue<EntryId>,
-    destinations: Arc<Destinations>,
-    timeouts: Timeouts,
-    counters: TableCounters,
-    connections_max: u32,
+    pub(super) notes_postponed: AtomicBool,
+    pub(super) postponed: ArrayQueue<EntryId>,
+    pub(super) destinations: Arc<Destinations>,
+    pub(super) timeouts: Timeouts,
+    pub(super) counters: TableCounters,
+    pub(super) connections_max: u32,
 }
 
 impl Table {
@@ -600,7 +600,7 @@ impl Table {
     }
 
     /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
-    fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
+    pub(super) fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
         for slot in 0..SLOTS {
             if slot_id(bucket, slot).is_none() {
                 bucket.0[FIRST_SLOT + 2 * slot + 1].store(entry.id().0, Ordering::Relaxed);

@@ -8,6 +8,7 @@
 
 mod apply;
 mod defence;
+pub mod drops;
 mod estimate;
 mod filter;
 mod listing;
@@ -18,6 +19,7 @@ mod periodic;
 pub mod proc_files;
 pub mod status;
 pub mod sync;
+pub mod trace;
 mod trash;
 
 #[cfg(test)]

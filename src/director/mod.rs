@@ -3,6 +3,7 @@
 //! Production differs in one thing: `host` moves each part to a thread of its own.
 
 pub mod capture;
+pub mod foretold;
 pub mod replay;
 pub mod steps;
 

@@ -11,6 +11,7 @@ use crate::conn::helper::FTP_PORT_DEFAULT;
 use crate::control::{proc_files, status};
 use crate::director::{Director, SyncSent};
 use crate::forward::Verdict;
+use crate::forward::trace::Step;
 use crate::port::memory::{MemoryPort, MemoryPortSize};
 use crate::route::Database;
 use crate::route::net_file::{self, NetLine};
@@ -100,7 +101,7 @@ impl Replay {
         Ok(Self { director, database, interfaces, names })
     }
 
-    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `lvx mark`, `cat /proc/net/ip_vs…`.
+    /// Executes a command: ipvsadm and its two companions, `lvx sysctl`, `lvx status`, `lvx drops`, `lvx trace`, `lvx mark`, `cat /proc/net/ip_vs…`.
     pub fn command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, ReplayError> {
         let Some(first) = words.first() else { return Err(ReplayError::Other("an empty command".into())) };
         match first.rsplit('/').next().unwrap_or_default() {
@@ -109,6 +110,10 @@ impl Replay {
             }
             "lvx" if words.get(1).is_some_and(|word| word == "mark") => {
                 self.director.mark_command(&words[2..], stdin).map_err(ReplayError::Other)
+            }
+            "lvx" if words.get(1).is_some_and(|word| word == "trace") => {
+                let now = self.director.now();
+                self.director.control().trace_command(&words[2..], stdin, now).map_err(ReplayError::Other)
             }
             "lvx" => {
                 let now = self.director.now();
@@ -177,6 +182,23 @@ impl Replay {
         Ok((verdict, self.take_sent()))
     }
 
+    /// As [`Replay::receive`], its way told before it goes it.
+    ///
+    /// # Errors
+    /// As [`Replay::receive`], and when something else came of the frame than was told.
+    pub fn receive_foretold(
+        &mut self,
+        interface: &str,
+        frame: &[u8],
+    ) -> Result<(Verdict, Vec<Sent>, Vec<Step>), ReplayError> {
+        let id = self.interface(interface)?;
+        let gone = self.director.receive_foretold(id, frame);
+        let gone = gone.ok_or_else(|| ReplayError::Other(format!("a frame of {} octets is too large", frame.len())))?;
+        let gone = gone.map_err(|fault| ReplayError::Other(format!("trace: {fault}")))?;
+        let sent = gone.sent.into_iter().map(|sent| self.named(sent)).collect();
+        Ok((gone.verdict, sent, gone.steps))
+    }
+
     /// Gives a backup daemon a datagram.
     pub fn receive_sync(&mut self, datagram: &[u8]) {
         self.director.receive_sync(datagram);
@@ -216,11 +238,11 @@ impl Replay {
 
     fn take_sent(&mut self) -> Vec<Sent> {
         let sent = self.director.take_transmitted();
-        let named = |(id, frame): (InterfaceId, Vec<u8>)| Sent {
-            interface: self.interfaces.get(usize::from(id.0)).cloned().unwrap_or_default(),
-            frame,
-        };
-        sent.into_iter().map(named).collect()
+        sent.into_iter().map(|sent| self.named(sent)).collect()
+    }
+
+    fn named(&self, (id, frame): (InterfaceId, Vec<u8>)) -> Sent {
+        Sent { interface: self.interfaces.get(usize::from(id.0)).cloned().unwrap_or_default(), frame }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Duration;
 use crate::director::replay::{Replay, ReplayError, Sent};
+use crate::forward::trace;
 
 /// Octets of one line; the longest step is a restore file as standard input.
 pub const STEP_OCTETS_MAX: usize = 64 << 20;
@@ -37,18 +38,34 @@ enum OutFrame {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
-    Command { exit: i32, stdout: String, stderr: String },
-    Packet { verdict: String, out: Vec<OutFrame> },
-    Out { out: Vec<OutFrame> },
-    Exit { exit: i32 },
-    Error { error: String },
+    Command {
+        exit: i32,
+        stdout: String,
+        stderr: String,
+    },
+    Packet {
+        verdict: String,
+        out: Vec<OutFrame>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace: Option<Vec<trace::Step>>,
+    },
+    Out {
+        out: Vec<OutFrame>,
+    },
+    Exit {
+        exit: i32,
+    },
+    Error {
+        error: String,
+    },
 }
 
-/// Runs steps until the input ends; each answer is flushed.
+/// Runs steps until the input ends; each answer is flushed. With `tells`, each packet's answer has the steps of its way,
+/// told before it went it.
 ///
 /// # Errors
 /// When input or output fails; a step that is not understood is answered with `{"error": …}`.
-pub fn run(replay: &mut Replay, mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+pub fn run(replay: &mut Replay, tells: bool, mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
     let mut line = String::new();
     loop {
         line.clear();
@@ -59,7 +76,9 @@ pub fn run(replay: &mut Replay, mut input: impl BufRead, mut output: impl Write)
             continue;
         }
         let answer = match serde_json::from_str::<Step>(&line) {
-            Ok(step) => run_step(replay, step).unwrap_or_else(|error| Answer::Error { error: error.to_string() }),
+            Ok(step) => {
+                run_step(replay, tells, step).unwrap_or_else(|error| Answer::Error { error: error.to_string() })
+            }
             Err(error) => Answer::Error { error: format!("not a step: {error}") },
         };
         serde_json::to_writer(&mut output, &answer)?;
@@ -68,7 +87,7 @@ pub fn run(replay: &mut Replay, mut input: impl BufRead, mut output: impl Write)
     }
 }
 
-fn run_step(replay: &mut Replay, step: Step) -> Result<Answer, ReplayError> {
+fn run_step(replay: &mut Replay, tells: bool, step: Step) -> Result<Answer, ReplayError> {
     match step {
         Step { cmd: Some(words), stdin, .. } => {
             let output = replay.command(&words, stdin.as_deref())?;
@@ -76,8 +95,17 @@ fn run_step(replay: &mut Replay, step: Step) -> Result<Answer, ReplayError> {
         }
         Step { interface: Some(interface), hex: Some(hex), .. } => {
             let frame = from_hex(&hex).ok_or_else(|| ReplayError::Other("hex is not hexadecimal".into()))?;
-            let (verdict, sent) = replay.receive(&interface, &frame)?;
-            Ok(Answer::Packet { verdict: verdict.to_string(), out: out_frames(replay, sent) })
+            let (verdict, sent, trace) = match tells {
+                true => {
+                    let (verdict, sent, steps) = replay.receive_foretold(&interface, &frame)?;
+                    (verdict, sent, Some(steps))
+                }
+                false => {
+                    let (verdict, sent) = replay.receive(&interface, &frame)?;
+                    (verdict, sent, None)
+                }
+            };
+            Ok(Answer::Packet { verdict: verdict.to_string(), out: out_frames(replay, sent), trace })
         }
         Step { advance: Some(seconds), .. } => {
             let duration = Duration::try_from_secs_f64(seconds)

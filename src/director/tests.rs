@@ -17,6 +17,7 @@ mod full_nat;
 mod marks;
 mod mss;
 mod sync;
+mod trace;
 mod vlan;
 
 const NET: &str = "\

@@ -317,7 +317,7 @@ impl Forwarder {
     }
 
     /// Whether a SYN that finds a connection starts a new one (`is_new_conn_expected`, sysctl conn_reuse_mode).
-    fn is_to_be_rescheduled(&self, found: &Found<'_>) -> bool {
+    pub(super) fn is_to_be_rescheduled(&self, found: &Found<'_>) -> bool {
         let entry = found.entry();
         let sysctls = &self.shared.sysctls;
         let destination = entry.destination();

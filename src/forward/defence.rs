@@ -21,6 +21,17 @@ impl Defence {
         self.set_rate(rate);
     }
 
+    /// One of how many new connections is refused; 0 for none.
+    pub fn rate(&self) -> i64 {
+        self.rate.load(Relaxed)
+    }
+
+    /// The same defence, counting on by itself.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { rate: AtomicI64::new(self.rate()), countdown: AtomicI64::new(self.countdown.load(Relaxed)) }
+    }
+
     /// Whether the defence takes the packet of a connection to be.
     #[inline]
     pub fn takes_packet(&self) -> bool {

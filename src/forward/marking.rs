@@ -26,20 +26,25 @@ impl Forwarder {
         if self.marks().rules(packet.family).is_empty() {
             return Some((services.find(0, packet.protocol, address, packet.destination.port)?, 0));
         }
-        let routes = self.routes();
-        let facts = Facts {
-            interface: routes.link(packet.interface).map_or("", |link| link.name.as_str()),
-            protocol: packet.protocol,
-            source: packet.source,
-            destination: packet.destination,
-            is_local: routes.is_local(address),
-        };
+        let facts = self.facts(packet);
         let mark = self.marks().of(&facts);
         let service = match facts.is_local {
             true => services.find(mark, packet.protocol, address, packet.destination.port),
             false => services.find_marked(packet.family, mark),
         };
         Some((service?, mark))
+    }
+
+    /// What rules can ask of a packet.
+    pub(super) fn facts(&self, packet: &Packet) -> Facts<'_> {
+        let routes = self.routes();
+        Facts {
+            interface: routes.link(packet.interface).map_or("", |link| link.name.as_str()),
+            protocol: packet.protocol,
+            source: packet.source,
+            destination: packet.destination,
+            is_local: routes.is_local(packet.destination.address),
+        }
     }
 
     /// True when packets of the family that are not addressed to the director may be marked for a service.

@@ -38,6 +38,7 @@ pub mod shared;
 mod sip;
 pub mod sync;
 mod tcp_stream;
+pub mod trace;
 mod tunnel;
 mod tunnel_error;
 mod unbound;

@@ -41,6 +41,16 @@ impl Default for PathMtus {
 }
 
 impl PathMtus {
+    /// The same table, learning on by itself.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        let learned = self.learned.lock().clone();
+        copy.settle(&learned);
+        *copy.learned.lock() = learned;
+        copy
+    }
+
     /// The path MTU to an address, octets, where one was learned that has not ended.
     pub fn find(&self, address: Address) -> Option<u32> {
         let learned = self.learned.lock();

@@ -224,6 +224,11 @@ impl Forwarder {
         &self.verdicts
     }
 
+    /// What was decided on the last batch's packet number `position`, and for which target.
+    pub(super) fn decision(&self, position: usize) -> Option<(Decision, Target)> {
+        self.slots.get(position).map(|slot| (slot.decision, slot.target))
+    }
+
     /// Stage 1: take headers apart; ask for the bucket of each packet.
     pub(super) fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
         self.hops.clear();
@@ -234,12 +239,7 @@ impl Forwarder {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
             }
-            let parsed = parse::parse(port.bytes(frame), self.station(frame.interface), &mut slot.packet);
-            slot.packet.interface = frame.interface;
-            let parsed = match parsed {
-                Parsed::Other => self.parse_tagged(port.bytes(frame), frame.interface, &mut slot.packet),
-                parsed => parsed,
-            };
+            let parsed = self.read(port.bytes(frame), frame.interface, &mut slot.packet);
             let parsed = match parsed {
                 Parsed::Transport | Parsed::IcmpError if slot.packet.has_options() => {
                     self.heed_options(port.bytes(frame), slot, parsed)
@@ -448,6 +448,17 @@ impl Forwarder {
             | Decision::RelayToClient
             | Decision::RelayExchanged { .. }
             | Decision::RelayFromTunnel => self.relay(port, frame, slot, now),
+        }
+    }
+
+    /// Takes a frame apart that `interface` received.
+    #[inline(always)]
+    pub(super) fn read(&self, frame: &[u8], interface: InterfaceId, packet: &mut Packet) -> Parsed {
+        let parsed = parse::parse(frame, self.station(interface), packet);
+        packet.interface = interface;
+        match parsed {
+            Parsed::Other => self.parse_tagged(frame, interface, packet),
+            parsed => parsed,
         }
     }
 

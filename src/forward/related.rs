@@ -135,7 +135,7 @@ impl Related {
     }
 
     /// What of the quoted packet follows eight octets of its transport header.
-    fn quoted_payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub(super) fn quoted_payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         frame.get(self.transport + QUOTED_OCTETS..self.end).unwrap_or_default()
     }
 

@@ -166,17 +166,8 @@ impl Forwarder {
     ) -> Result<New, Decision> {
         let port = opener.service.port;
         let is_port_of_service = port == service.port();
-        let keeps_port = is_port_of_service && service.port() != FTP_PORT;
-        // A template of a mark holds for every protocol, and stands under the mark in place of an address.
-        let (protocol, address) = match service.key {
-            ServiceKey::Mark { family, mark } if !is_port_of_service => (None, mark_as_address(family, mark)),
-            _ => (Some(opener.protocol), opener.service.address),
-        };
-        let key = Key {
-            protocol,
-            client: Endpoint::new(persistence.masked(opener.client.address), 0),
-            other: Endpoint::new(address, if keeps_port { port } else { 0 }),
-        };
+        let key = template_key(service, persistence, opener);
+        let keeps_port = keeps_port(service, port);
         let data = self.engine_data(service, opener)?;
         let wanted = TemplateKey { key, data, mark: opener.mark };
         let template = self.template(&wanted, persistence, now, None, |forwarder| {
@@ -234,7 +225,7 @@ impl Forwarder {
     }
 
     /// Whether a template may still be followed (`ip_vs_check_template`).
-    fn is_valid_template(&self, found: &Found<'_>) -> bool {
+    pub(super) fn is_valid_template(&self, found: &Found<'_>) -> bool {
         let destination = found.entry().destination();
         if destination == DestinationId::NONE {
             return false;
@@ -336,7 +327,7 @@ impl Forwarder {
 
     /// TCP opens with a SYN, SCTP with an INIT (or, when sloppy, with anything but RST and ABORT); a datagram always
     /// does, and IPsec never.
-    fn may_open(&self, packet: &Packet) -> bool {
+    pub(super) fn may_open(&self, packet: &Packet) -> bool {
         let sloppy = match packet.protocol {
             Protocol::Udp => return !packet.is_ipsec,
             Protocol::Tcp => Knob::SloppyTcp,
@@ -346,12 +337,32 @@ impl Forwarder {
     }
 
     /// Addresses that the host accepts from nobody (`ip_route_input_slow`, `fib_validate_source`).
-    fn is_martian(&self, source: Address) -> bool {
+    pub(super) fn is_martian(&self, source: Address) -> bool {
         source.is_unspecified()
             || source.is_multicast()
             || source.is_broadcast()
             || source.is_loopback()
             || self.routes().is_local(source)
+    }
+}
+
+/// Whether a persistent service's template for packets to `port` is for that port alone.
+fn keeps_port(service: &Service, port: u16) -> bool {
+    port == service.port() && port != FTP_PORT
+}
+
+/// Under which key a persistent service keeps the template of a client.
+pub(super) fn template_key(service: &Service, persistence: &Persistence, opener: &Opener<'_>) -> Key {
+    let port = opener.service.port;
+    // A template of a mark holds for every protocol, and stands under the mark in place of an address.
+    let (protocol, address) = match service.key {
+        ServiceKey::Mark { family, mark } if port != service.port() => (None, mark_as_address(family, mark)),
+        _ => (Some(opener.protocol), opener.service.address),
+    };
+    Key {
+        protocol,
+        client: Endpoint::new(persistence.masked(opener.client.address), 0),
+        other: Endpoint::new(address, if keeps_port(service, port) { port } else { 0 }),
     }
 }
 

@@ -109,6 +109,45 @@ impl Shared {
         }
     }
 
+    /// All of this as it is now, in a value of its own with one worker: what happens to a packet there changes nothing
+    /// here. Of the connections it has what the buckets of `hashes` hold (see [`Table::copy_of`]).
+    ///
+    /// Not copied: counters, what waits for control, what each worker keeps to itself.
+    pub(super) fn copy(
+        &self,
+        services: Services,
+        real_servers: RealServers,
+        destinations: Arc<Destinations>,
+        hashes: &[u64],
+        now: Instant,
+    ) -> Self {
+        let slot = WorkerSlot {
+            counters: WorkerCounters::default(),
+            sync_queue: SyncQueue::default(),
+            adopted: AtomicU64::new(ASLEEP),
+        };
+        let sync_roles = SharedRoles::default();
+        sync_roles.store(self.sync_roles.load());
+        Self {
+            services: Published::new(services),
+            real_servers: Published::new(real_servers),
+            marks: self.marks.copy(),
+            routes: self.routes.copy(),
+            local_addresses: self.local_addresses.copy(),
+            connections: self.connections.copy_of(hashes, Arc::clone(&destinations), now),
+            destinations,
+            path_mtus: self.path_mtus.copy(),
+            sysctls: Arc::clone(&self.sysctls),
+            defence: self.defence.copy(),
+            sync_roles,
+            scheduler_seed: self.scheduler_seed,
+            neighbour_requests: ArrayQueue::new(NEIGHBOUR_REQUESTS_MAX),
+            workers: Box::new([Arc::new(slot)]),
+            change: AtomicU64::new(1),
+            start_of_day: AtomicU32::new(self.start_of_day.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Sets what time of day, universal time, the director started at, as the host's clock has it now.
     pub fn set_start_of_day(&self, milliseconds: u32) {
         self.start_of_day.store(milliseconds, Ordering::Relaxed);

@@ -115,6 +115,16 @@ impl TunnelError {
         })
     }
 
+    /// Where the quoted packet went.
+    pub(super) const fn server(&self) -> Address {
+        self.server
+    }
+
+    /// The error, as one about the packet inside.
+    pub(super) const fn inner(&self) -> &Related {
+        &self.inner
+    }
+
     /// The MTU in an error that says fragmentation is needed.
     fn mtu(&self) -> Option<u32> {
         let is_mtu = self.message_type == icmpv4::TYPE_UNREACHABLE && self.code == icmpv4::CODE_FRAGMENTATION_NEEDED;

@@ -319,6 +319,24 @@ pub fn lvx(path: &Path, words: &[&str], stdin: Option<&str>) -> Result<u8, Strin
     Ok(u8::try_from(end.exit).unwrap_or(1))
 }
 
+/// As [`lvx`], again and again every `seconds`, until there is an error or nobody reads any more.
+///
+/// # Errors
+/// As [`lvx`].
+#[allow(clippy::disallowed_methods, reason = "the program waits for nothing else")]
+pub fn lvx_every(path: &Path, words: &[&str], seconds: u16) -> Result<u8, String> {
+    loop {
+        let status = lvx(path, words, None)?;
+        if status != 0 {
+            return Ok(status);
+        }
+        std::thread::sleep(std::time::Duration::from_secs(seconds.into()));
+        if io::stdout().lock().write_all(b"\n").and_then(|()| io::stdout().flush()).is_err() {
+            return Ok(0);
+        }
+    }
+}
+
 impl Client {
     /// `lvx WORD…` of the running director; the answer's text is handed on as it comes.
     ///

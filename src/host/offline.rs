@@ -24,13 +24,13 @@ pub struct CaptureFiles {
     pub stats: Option<PathBuf>,
 }
 
-/// Runs steps from a reader; answers go to standard output.
+/// Runs steps from a reader; answers go to standard output. With `tells`, those of packets have the steps of their way.
 ///
 /// # Errors
 /// One sentence when the net file or a stream fails.
-pub fn steps(net: &Path, input: impl BufRead) -> Result<u8, String> {
+pub fn steps(net: &Path, tells: bool, input: impl BufRead) -> Result<u8, String> {
     let mut replay = open(net)?;
-    match steps::run(&mut replay, input, io::stdout().lock()) {
+    match steps::run(&mut replay, tells, input, io::stdout().lock()) {
         // Whoever read the answers has gone.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
         result => result.map(|()| 0).map_err(|error| format!("steps: {error}")),
@@ -41,9 +41,9 @@ pub fn steps(net: &Path, input: impl BufRead) -> Result<u8, String> {
 ///
 /// # Errors
 /// As [`steps()`], or when the file cannot be opened.
-pub fn steps_file(net: &Path, path: &Path) -> Result<u8, String> {
+pub fn steps_file(net: &Path, tells: bool, path: &Path) -> Result<u8, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    steps(net, BufReader::new(file))
+    steps(net, tells, BufReader::new(file))
 }
 
 /// Runs a capture; prints a line of summary to standard error.

@@ -166,7 +166,8 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                     send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
                     continue;
                 }
-                let is_change = stdin.is_some() || words.iter().any(|word| word.contains('='));
+                let is_question = words.first().is_some_and(|word| word == "trace");
+                let is_change = stdin.is_some() && !is_question || words.iter().any(|word| word.contains('='));
                 log_change(peer.as_ref(), is_change, "lvx", &words);
                 let result = state.borrow_mut().lvx_command(&words, stdin.as_deref());
                 adopted(&state).await;

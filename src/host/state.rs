@@ -9,6 +9,7 @@ use crate::base::Instant;
 use crate::command::program::Output;
 use crate::command::request::{ConnectionInfo, DaemonRole};
 use crate::command::{Reply, Request, Response};
+use crate::control::drops::Loss;
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
@@ -79,30 +80,42 @@ impl State {
         self.passed = Some(passed);
     }
 
-    /// What was lost below the workers, one line a cause that occurred.
-    fn losses(&self) -> String {
-        let mut text = String::new();
-        let mut line = |count: u64, what: &str| {
-            if count > 0 {
-                text.push_str(&format!("lost         {count} {what}\n"));
-            }
-        };
+    /// What was lost below the workers.
+    fn losses(&self) -> Vec<Loss> {
         let sum = |read: fn(&XskCounters) -> u64| self.ports.iter().map(|port| read(port.counters())).sum();
-        line(sum(|c| c.transmit_full.load()), "frames: a transmit ring was full");
-        line(sum(|c| c.no_queue.load()), "frames: the worker has no queue of that interface");
-        line(sum(|c| c.no_chunk.load()), "answers or fragments: no chunk was free");
-        line(sum(|c| c.oversized.load()), "frames longer than a chunk");
-        line(sum(|c| c.pass_overflow.load()), "frames for the kernel: their queue was full");
-        if let Some(passed) = &self.passed {
-            line(passed.refused.load(Relaxed), "frames for the kernel: it refused them");
-            line(passed.length.load(Relaxed), "frames for the kernel: longer than it takes back");
-        }
         let kernel = self.ports.iter().flat_map(XskMonitor::sockets).map(|(_, kernel)| kernel);
         let (dropped, full) = kernel.fold((0, 0), |(dropped, full), k| (dropped + k.rx_dropped, full + k.rx_ring_full));
-        line(dropped, "frames dropped by the kernel before a worker saw them");
-        line(full, "frames dropped by the kernel because a receive ring was full");
-        line(self.sync.lost(), "sync datagrams: the kernel did not take them");
-        text
+        let passed = |read: fn(&PassCounters) -> u64| self.passed.as_deref().map_or(0, read);
+        let no_socket = self.xdp.counters().map_or(0, |counters| counters.no_socket);
+        let loss = |reason, by, count, meaning| Loss { reason, by, count, meaning };
+        vec![
+            loss("transmit-ring-full", "port", sum(|c| c.transmit_full.load()), "frames: a transmit ring was full"),
+            loss("no-queue", "port", sum(|c| c.no_queue.load()), "frames: the worker has no queue of that interface"),
+            loss("no-chunk", "port", sum(|c| c.no_chunk.load()), "answers or fragments: no chunk was free"),
+            loss("oversized", "port", sum(|c| c.oversized.load()), "frames longer than a chunk"),
+            loss(
+                "pass-queue-full",
+                "port",
+                sum(|c| c.pass_overflow.load()),
+                "frames for the kernel: their queue was full",
+            ),
+            loss(
+                "pass-refused",
+                "kernel",
+                passed(|counters| counters.refused.load(Relaxed)),
+                "frames for the kernel: it refused them",
+            ),
+            loss(
+                "pass-too-long",
+                "port",
+                passed(|counters| counters.length.load(Relaxed)),
+                "frames for the kernel: longer than it takes back",
+            ),
+            loss("kernel-dropped", "kernel", dropped, "frames dropped by the kernel before a worker saw them"),
+            loss("receive-ring-full", "kernel", full, "frames dropped by the kernel because a receive ring was full"),
+            loss("no-socket", "kernel", no_socket, "frames of ours left to the kernel: their queue had no socket"),
+            loss("sync-not-sent", "sync", self.sync.lost(), "sync datagrams: the kernel did not take them"),
+        ]
     }
 
     /// Executes a request and what follows from it outside.
@@ -190,6 +203,16 @@ impl State {
             self.drain();
             return output;
         }
+        match words {
+            [first, rest @ ..] if first == "trace" => {
+                return self.control.trace_command(rest, stdin, self.clock.now());
+            }
+            [first, rest @ ..] if first == "drops" => {
+                let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+                return self.control.drops_command(&rest, self.losses());
+            }
+            _ => {}
+        }
         let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);
@@ -197,7 +220,12 @@ impl State {
         for line in &self.description {
             output.stdout.push_str(&format!("{line}\n"));
         }
-        output.stdout.push_str(&self.losses());
+        // What had no socket stands in the line of the XDP program.
+        for Loss { count, meaning, .. } in
+            self.losses().iter().filter(|loss| loss.count > 0 && loss.reason != "no-socket")
+        {
+            output.stdout.push_str(&format!("lost         {count} {meaning}\n"));
+        }
         if let Ok(counters) = self.xdp.counters() {
             output.stdout.push_str(&format!(
                 "xdp          {} frames redirected, {} passed, {} without a socket, {} given back\n",

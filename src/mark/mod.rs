@@ -91,9 +91,25 @@ impl Marks {
     ///
     /// **Deviation**: a packet whose destination is not the host's reaches IPVS in the kernel when a policy rule for
     /// its mark makes it local. Here it needs no such rule: a mark from `PREROUTING` is enough.
+    #[inline]
     pub fn of(&self, facts: &Facts<'_>) -> u32 {
+        self.walk(facts, |_, _| {})
+    }
+
+    /// The same, with the rules that decided it, in iptables-save's words.
+    pub fn explain(&self, facts: &Facts<'_>) -> (u32, Vec<String>) {
+        let mut met = Vec::new();
+        let mark = self.walk(facts, |chain, rule| met.push(format!("-A {}{rule}", chain.name())));
+        (mark, met)
+    }
+
+    #[inline]
+    fn walk(&self, facts: &Facts<'_>, mut told: impl FnMut(Chain, &Rule)) -> u32 {
         let rules = self.rules(facts.source.address.family());
-        let mark = rule::walk(&rules.prerouting, facts, 0);
-        if mark == 0 && !facts.is_local { 0 } else { rule::walk(&rules.input, facts, mark) }
+        let mark = rule::walk(&rules.prerouting, facts, 0, |rule| told(Chain::Prerouting, rule));
+        if mark == 0 && !facts.is_local {
+            return 0;
+        }
+        rule::walk(&rules.input, facts, mark, |rule| told(Chain::Input, rule))
     }
 }

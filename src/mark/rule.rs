@@ -276,12 +276,15 @@ impl Rule {
     }
 }
 
-/// Takes a packet with `mark` through a chain; its mark at the end.
-pub(super) fn walk(chain: &[Rule], facts: &Facts<'_>, mut mark: u32) -> u32 {
+/// Takes a packet with `mark` through a chain; its mark at the end. `told` gets each rule that
+/// the packet meets.
+#[inline]
+pub(super) fn walk(chain: &[Rule], facts: &Facts<'_>, mut mark: u32, mut told: impl FnMut(&Rule)) -> u32 {
     for rule in chain.iter().filter(|rule| rule.target != Target::None) {
         if !rule.holds(facts, mark) {
             continue;
         }
+        told(rule);
         match rule.target {
             Target::Mark(bits) => mark = mark & !bits.mask ^ bits.value,
             Target::Accept | Target::Return => break,

@@ -40,6 +40,7 @@ pub(super) const fn deadline(since: Instant, seconds: i64) -> Instant {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct EntryId(u32);
 
+#[derive(Clone)]
 struct Entry<T> {
     address: Address,
     last_used: Instant,
@@ -59,6 +60,7 @@ struct Check {
 }
 
 /// Values by destination address.
+#[derive(Clone)]
 pub(super) struct Cache<T> {
     family: Family,
     key: SipKey,
@@ -93,12 +95,22 @@ impl<T: Copy> Cache<T> {
 
     /// The entry of an address, which counts as used.
     pub(super) fn find(&mut self, address: Address, now: Instant) -> Option<EntryId> {
+        let found = self.position(address)?;
+        self.entries[found as usize].last_used = now;
+        Some(EntryId(found))
+    }
+
+    /// The value of an address, which does not count as used.
+    pub(super) fn peek(&self, address: Address) -> Option<T> {
+        self.position(address).map(|found| self.entries[found as usize].value)
+    }
+
+    fn position(&self, address: Address) -> Option<u32> {
         let mut at = self.chains[self.chain(address)];
         while at != NO_ENTRY {
-            let entry = &mut self.entries[at as usize];
+            let entry = &self.entries[at as usize];
             if entry.address == address {
-                entry.last_used = now;
-                return Some(EntryId(at));
+                return Some(at);
             }
             at = entry.next_in_chain;
         }

@@ -4,6 +4,7 @@
 //! usable gives none.
 
 use crate::base::Family;
+use crate::sched::bucket_in_words;
 use crate::sched::hash::{fold, hash_32};
 use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler};
@@ -21,6 +22,10 @@ impl DestinationHashing {
         Self { family, buckets: [DestinationId::NONE; 1 << BUCKET_BITS] }
     }
 
+    fn bucket(&self, flow: &Flow) -> usize {
+        hash_32(fold(self.family, flow.destination), BUCKET_BITS)
+    }
+
     fn fill(&mut self, list: List<'_>) {
         self.buckets.fill(DestinationId::NONE);
         for (bucket, &id) in self.buckets.iter_mut().zip(list.ids.iter().cycle()) {
@@ -32,6 +37,15 @@ impl DestinationHashing {
 impl Scheduler for DestinationHashing {
     fn name(&self) -> &'static str {
         "dh"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(Self { family: self.family, buckets: self.buckets })
+    }
+
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String {
+        let bucket = self.bucket(flow);
+        format!("hash of {} gives bucket {bucket}{}", flow.destination, bucket_in_words(list, self.buckets[bucket]))
     }
 
     fn bound(&mut self, list: List<'_>) {
@@ -47,7 +61,7 @@ impl Scheduler for DestinationHashing {
     }
 
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId> {
-        let id = self.buckets[hash_32(fold(self.family, flow.destination), BUCKET_BITS)];
+        let id = self.buckets[self.bucket(flow)];
         let is_usable = id != DestinationId::NONE && {
             let destination = list.table.get(id);
             destination.is_available() && destination.is_usable()

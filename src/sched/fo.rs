@@ -13,6 +13,14 @@ impl Scheduler for WeightedFailover {
         "fo"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(WeightedFailover)
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        "the highest weight, whatever it has to carry; of equals the one that was added last".to_owned()
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
         heaviest(list.iter().filter(|(_, destination)| destination.is_usable()))
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::base::{Duration, Instant};
 use crate::sched::cache::{Cache, PERIOD};
-use crate::sched::{Context, is_overcharged, wlc};
+use crate::sched::{Context, is_overcharged, weighted_overhead_in_words, wlc};
 use crate::service::scheduler::List;
 use crate::service::sysctl::{Knob, Sysctls};
-use crate::service::{DestinationId, Destinations, Flow, Scheduler};
+use crate::service::{Destination, DestinationId, Destinations, Flow, Scheduler};
 
 /// State: the destination of each address. Every entry holds its destination, so that its number stays true.
 pub(super) struct LocalityBased {
@@ -30,12 +30,34 @@ impl Scheduler for LocalityBased {
         "lblc"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(Self { cache: self.cache.clone(), sysctls: Arc::clone(&self.sysctls) })
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(weighted_overhead_in_words(destination))
+    }
+
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String {
+        let address = flow.destination;
+        match self.cache.peek(address) {
+            None => format!("nothing is remembered of {address}: {}", wlc::LEAST_IN_WORDS),
+            Some(id) if is_still_good(id, list) => {
+                format!("packets to {address} go to {}, which is remembered and not overcharged", list.name(id))
+            }
+            Some(id) => format!(
+                "{}, which is remembered of {address}, is removed, quiesced or overcharged: {}",
+                list.name(id),
+                wlc::LEAST_IN_WORDS
+            ),
+        }
+    }
+
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId> {
         let entry = self.cache.find(flow.destination, flow.now);
         if let Some(entry) = entry {
             let id = *self.cache.value(entry);
-            let destination = list.table.get(id);
-            if destination.is_available() && destination.weight() > 0 && !is_overcharged(destination, list) {
+            if is_still_good(id, list) {
                 return Some(id);
             }
         }
@@ -64,6 +86,12 @@ impl Scheduler for LocalityBased {
     fn unbound(&mut self, table: &Destinations) {
         self.cache.clear(|id| table.get(id).release());
     }
+}
+
+/// Whether what is remembered may still be used.
+fn is_still_good(id: DestinationId, list: List<'_>) -> bool {
+    let destination = list.table.get(id);
+    destination.is_available() && destination.weight() > 0 && !is_overcharged(destination, list)
 }
 
 #[cfg(test)]

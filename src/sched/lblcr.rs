@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::{Duration, Instant};
 use crate::sched::cache::{Cache, ENTRIES_MAX, PERIOD, deadline};
-use crate::sched::{Context, is_overcharged, least_by_weight, overhead, wlc};
+use crate::sched::{Context, is_overcharged, least_by_weight, overhead, weighted_overhead_in_words, wlc};
 use crate::service::scheduler::List;
 use crate::service::sysctl::{Knob, Sysctls};
 use crate::service::{Destination, DestinationId, Destinations, Flow, Scheduler};
@@ -33,6 +33,7 @@ struct Member {
 }
 
 /// The members of all sets. Every one holds its destination, so that its number stays true.
+#[derive(Clone)]
 struct Members {
     members: Vec<Member>,
     first_free: u32,
@@ -144,6 +145,28 @@ impl LocalityBasedReplicated {
 impl Scheduler for LocalityBasedReplicated {
     fn name(&self) -> &'static str {
         "lblcr"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        let (cache, members) = (self.cache.clone(), self.members.clone());
+        Box::new(Self { cache, members, sysctls: Arc::clone(&self.sysctls) })
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(weighted_overhead_in_words(destination))
+    }
+
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String {
+        let address = flow.destination;
+        let Some(set) = self.cache.peek(address) else {
+            return format!("nothing is remembered of {address}: {}", wlc::LEAST_IN_WORDS);
+        };
+        let members: Vec<String> = self.members.ids(set).map(|id| list.name(id)).collect();
+        let members = format!("the set of {address} is {}", members.join(", "));
+        match self.least(set, list.table).filter(|&id| !is_overcharged(list.table.get(id), list)) {
+            Some(id) => format!("{members}; its least loaded, {}, is not overcharged", list.name(id)),
+            None => format!("{members}; none is usable, or it is overcharged: {}", wlc::LEAST_IN_WORDS),
+        }
     }
 
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId> {

@@ -1,9 +1,9 @@
 //! `lc`, least connections: the usable destination with the smallest overhead, whatever its weight
 //! (`net/netfilter/ipvs/ip_vs_lc.c`).
 
-use crate::sched::overhead;
+use crate::sched::{overhead, overhead_in_words};
 use crate::service::scheduler::List;
-use crate::service::{DestinationId, Flow, Scheduler};
+use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
 /// No state.
 pub(super) struct LeastConnections;
@@ -11,6 +11,18 @@ pub(super) struct LeastConnections;
 impl Scheduler for LeastConnections {
     fn name(&self) -> &'static str {
         "lc"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(LeastConnections)
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(overhead_in_words(destination))
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        "least of 256·active + inactive connections; of equals the one that was added last".to_owned()
     }
 
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {

@@ -12,7 +12,7 @@
 
 use crate::base::Family;
 use crate::sched::hash::{SipKey, fold};
-use crate::sched::{client_port, greatest_common_divisor};
+use crate::sched::{bucket_in_words, client_in_words, client_port, fallback_in_words, greatest_common_divisor};
 use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler, SchedulerFlags};
 
@@ -63,6 +63,12 @@ impl MaglevHashing {
         candidates.collect()
     }
 
+    /// The slot of a client, the offset counted in before hashing.
+    fn slot(&self, list: List<'_>, flow: &Flow, offset: usize) -> usize {
+        let value = fold(self.family, flow.source).wrapping_add(client_port(list, flow));
+        KEY_1.hash_u32(value.wrapping_add(offset as u32)) as usize % SLOTS
+    }
+
     fn fill(&mut self, list: List<'_>) {
         if !self.fits(list.ids.len()) {
             return;
@@ -90,6 +96,16 @@ impl Scheduler for MaglevHashing {
         "mh"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(Self { family: self.family, slots: self.slots.clone() })
+    }
+
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String {
+        let slot = self.slot(list, flow, 0);
+        let (client, stands) = (client_in_words(list, flow), bucket_in_words(list, self.slots[slot]));
+        format!("hash of {client} gives slot {slot} of {SLOTS}{stands}{}", fallback_in_words(list))
+    }
+
     fn fits(&self, destinations: usize) -> bool {
         destinations <= SLOTS
     }
@@ -114,8 +130,7 @@ impl Scheduler for MaglevHashing {
     }
 
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId> {
-        let value = fold(self.family, flow.source).wrapping_add(client_port(list, flow));
-        let slot = |offset: usize| KEY_1.hash_u32(value.wrapping_add(offset as u32)) as usize % SLOTS;
+        let slot = |offset: usize| self.slot(list, flow, offset);
         let usable = |slot: usize| {
             let id = self.slots[slot];
             (id != DestinationId::NONE && list.table.get(id).is_usable()).then_some(id)

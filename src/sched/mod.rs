@@ -118,6 +118,53 @@ fn overhead(destination: &Destination) -> u32 {
     destination.active().wrapping_shl(8).wrapping_add(destination.inactive())
 }
 
+/// [`overhead`] in words.
+fn overhead_in_words(destination: &Destination) -> String {
+    format!("256·active + inactive = {}", overhead(destination))
+}
+
+/// [`overhead`] for its weight, in words.
+fn weighted_overhead_in_words(destination: &Destination) -> String {
+    by_weight_in_words("256·active + inactive", i64::from(overhead(destination).cast_signed()), destination)
+}
+
+/// A cost for a destination's weight, in words.
+fn by_weight_in_words(name: &str, cost: i64, destination: &Destination) -> String {
+    match destination.weight() {
+        weight if weight > 0 => {
+            let share = (cost as f64 / f64::from(weight) * 100.0).round() / 100.0;
+            format!("({name}) / weight = {cost} / {weight} = {share}")
+        }
+        _ => format!("{name} = {cost}"),
+    }
+}
+
+/// What stands in a bucket, in words that follow its number.
+fn bucket_in_words(list: List<'_>, id: DestinationId) -> String {
+    match id {
+        DestinationId::NONE => ", which is empty".to_owned(),
+        id if list.table.get(id).is_usable() => format!(": {}", list.name(id)),
+        id => format!(": {}, which is not usable", list.name(id)),
+    }
+}
+
+/// Which part of the client a hash is taken of, in words.
+fn client_in_words(list: List<'_>, flow: &Flow) -> String {
+    match client_port(list, flow) {
+        0 => format!("client {}", flow.source),
+        port => format!("client {} and its port {port}", flow.source),
+    }
+}
+
+/// What becomes of a client whose bucket gives no usable destination, in words.
+fn fallback_in_words(list: List<'_>) -> &'static str {
+    if list.flags.has(SchedulerFlags::FLAG_1) {
+        "; when it is not usable, the next bucket that is (fallback)"
+    } else {
+        "; when it is not usable, none (no fallback flag)"
+    }
+}
+
 /// The client's port where the flags say that it counts (flag-2) and the protocol has ports, else 0.
 fn client_port(list: List<'_>, flow: &Flow) -> u32 {
     let counts = list.flags.has(SchedulerFlags::FLAG_2) && flow.protocol.is_some();
@@ -196,6 +243,67 @@ mod tests {
             let bench = bench.lock();
             let active = |n: u32| bench.table.get(DestinationId(n)).active();
             assert_eq!([1, 2, 3].map(active), shares, "{name}");
+        }
+    }
+
+    /// Whatever came before, what is foretold comes true, and foretelling changes nothing.
+    #[test]
+    fn what_is_foretold_is_picked() {
+        for (number, name) in names().enumerate() {
+            for v6 in [false, true] {
+                let mut rng = crate::base::Rng::new(number as u64 + 40);
+                let family = if v6 { Family::V6 } else { Family::V4 };
+                let context = Context { family, seed: 11, ..Context::default() };
+                context.sysctls.write("lblcr_expiration", "3").unwrap();
+                let flags = SchedulerFlags(rng.below(4) as u8);
+                let mut bench = testing::Bench::with_scheduler(by_name(name, &context).unwrap(), flags, &[1, 2]);
+                let mut alive = vec![1, 2];
+                for step in 0..400 {
+                    history(&mut bench, &mut alive, &mut rng);
+                    let address = |rng: &mut crate::base::Rng| match family {
+                        Family::V4 => crate::base::Address::v4(0x0a01_0000 + rng.below(5)),
+                        Family::V6 => crate::base::Address::v6(0xfd00 << 112 | u128::from(rng.below(5))),
+                    };
+                    let flow = Flow {
+                        source: address(&mut rng),
+                        source_port: rng.below(3) as u16,
+                        destination: address(&mut rng),
+                        destination_port: 80,
+                        protocol: Some(crate::service::Protocol::Tcp),
+                        now: bench.now,
+                    };
+                    let foretold = bench.scheduling.peek(&bench.table, &flow);
+                    assert_eq!(bench.scheduling.peek(&bench.table, &flow), foretold, "{name} step {step}: twice");
+                    let scheduler = bench.scheduling.scheduler.as_ref().unwrap();
+                    let list = List { ids: &bench.scheduling.ids, table: &bench.table, flags };
+                    assert!(!scheduler.reason(list, &flow).is_empty());
+                    let picked = bench.scheduling.pick(&bench.table, &flow);
+                    assert_eq!(picked, foretold, "{name} step {step}");
+                    if let Some(picked) = picked {
+                        bench.connect(picked.0, rng.below(2), 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something that happens to a service.
+    fn history(bench: &mut testing::Bench, alive: &mut Vec<u32>, rng: &mut crate::base::Rng) {
+        let one = alive.get(rng.below(alive.len().max(1) as u32) as usize).copied();
+        match (rng.below(8), one) {
+            (0, _) if alive.len() < 6 => {
+                bench.add(rng.below(5) as i32);
+                alive.push(bench.last());
+            }
+            (1, Some(n)) => bench.edit(n, rng.below(5) as i32),
+            (2, Some(n)) => bench.edit_thresholds(n, rng.below(5) as i32, rng.below(30), 0),
+            (3, Some(n)) if alive.len() > 1 => {
+                bench.delete(n);
+                alive.retain(|other| *other != n);
+            }
+            (4, _) => bench.wait(crate::base::Duration::from_secs(2)),
+            (5, _) => bench.tick(),
+            _ => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::sched::sed;
 use crate::service::scheduler::List;
-use crate::service::{DestinationId, Flow, Scheduler};
+use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
 /// No state.
 pub(super) struct NeverQueue;
@@ -13,10 +13,30 @@ impl Scheduler for NeverQueue {
         "nq"
     }
 
-    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        let idle = list.iter().find(|(_, destination)| destination.active() == 0 && destination.is_usable());
-        idle.map(|(id, _)| id).or_else(|| sed::shortest(list))
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(NeverQueue)
     }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(sed::in_words(destination))
+    }
+
+    fn reason(&self, list: List<'_>, _flow: &Flow) -> String {
+        match idle(list) {
+            Some(_) => "the first that is idle: without active connections".to_owned(),
+            None => format!("none is idle: {}", sed::SHORTEST_IN_WORDS),
+        }
+    }
+
+    fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
+        idle(list).or_else(|| sed::shortest(list))
+    }
+}
+
+/// The first usable destination without active connections.
+fn idle(list: List<'_>) -> Option<DestinationId> {
+    let idle = list.iter().find(|(_, destination)| destination.active() == 0 && destination.is_usable());
+    idle.map(|(id, _)| id)
 }
 
 #[cfg(test)]

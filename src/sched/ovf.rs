@@ -13,6 +13,18 @@ impl Scheduler for WeightedOverflow {
         "ovf"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(WeightedOverflow)
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(format!("active {} of at most {}", destination.active(), destination.weight()))
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        "the highest weight of those whose active connections do not exceed their weight".to_owned()
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
         let has_room = |destination: &Destination| destination.active().cast_signed() <= destination.weight();
         heaviest(list.iter().filter(|(_, destination)| destination.is_usable() && has_room(destination)))

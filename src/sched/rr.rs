@@ -5,7 +5,7 @@ use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler};
 
 /// State: the last choice.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RoundRobin {
     last: Cursor,
 }
@@ -13,6 +13,17 @@ pub(super) struct RoundRobin {
 impl Scheduler for RoundRobin {
     fn name(&self) -> &'static str {
         "rr"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(self.clone())
+    }
+
+    fn reason(&self, list: List<'_>, _flow: &Flow) -> String {
+        match self.last.index(list) {
+            Some(last) => format!("the next usable one after {} in round-robin order", list.name(list.ids[last])),
+            None => "the first usable one: the round begins".to_owned(),
+        }
     }
 
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {

@@ -3,7 +3,7 @@
 //!
 //! Inactive connections cost nothing: datagrams all go to the first of the heaviest.
 
-use crate::sched::least_by_weight;
+use crate::sched::{by_weight_in_words, least_by_weight};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
@@ -15,9 +15,30 @@ impl Scheduler for ShortestExpectedDelay {
         "sed"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(ShortestExpectedDelay)
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(in_words(destination))
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        SHORTEST_IN_WORDS.to_owned()
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
         shortest(list)
     }
+}
+
+/// The rule in words.
+pub(super) const SHORTEST_IN_WORDS: &str =
+    "least of (active connections + 1) / weight; of equals the one that was added last";
+
+/// A destination's delay in words.
+pub(super) fn in_words(destination: &Destination) -> String {
+    by_weight_in_words("active + 1", i64::from(destination.active()) + 1, destination)
 }
 
 /// The choice among all of a list, which `nq` makes too when nobody is idle.

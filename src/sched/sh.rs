@@ -5,8 +5,8 @@
 //! there once. Without `sh-fallback` (flag-1) a bucket whose destination is not usable gives none.
 
 use crate::base::Family;
-use crate::sched::client_port;
 use crate::sched::hash::{fold, hash_32};
+use crate::sched::{bucket_in_words, client_in_words, client_port, fallback_in_words};
 use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler, SchedulerFlags};
 
@@ -22,6 +22,11 @@ pub(super) struct SourceHashing {
 impl SourceHashing {
     pub(super) const fn new(family: Family) -> Self {
         Self { family, buckets: [DestinationId::NONE; BUCKETS] }
+    }
+
+    fn bucket(&self, list: List<'_>, flow: &Flow) -> usize {
+        let value = fold(self.family, flow.source).wrapping_add(client_port(list, flow));
+        hash_32(value, BUCKET_BITS)
     }
 
     fn fill(&mut self, list: List<'_>) {
@@ -41,6 +46,16 @@ impl Scheduler for SourceHashing {
         "sh"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(Self { family: self.family, buckets: self.buckets })
+    }
+
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String {
+        let bucket = self.bucket(list, flow);
+        let (client, stands) = (client_in_words(list, flow), bucket_in_words(list, self.buckets[bucket]));
+        format!("hash of {client} gives bucket {bucket}{stands}{}", fallback_in_words(list))
+    }
+
     fn bound(&mut self, list: List<'_>) {
         self.fill(list);
     }
@@ -58,8 +73,7 @@ impl Scheduler for SourceHashing {
     }
 
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId> {
-        let value = fold(self.family, flow.source).wrapping_add(client_port(list, flow));
-        let first = hash_32(value, BUCKET_BITS);
+        let first = self.bucket(list, flow);
         let usable = |bucket: usize| {
             let id = self.buckets[bucket % BUCKETS];
             (id != DestinationId::NONE && list.table.get(id).is_usable()).then_some(id)

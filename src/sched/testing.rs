@@ -82,6 +82,11 @@ impl Bench {
         self.scheduling.add(&self.table, id);
     }
 
+    /// The destination added last.
+    pub fn last(&self) -> u32 {
+        self.last
+    }
+
     /// Adds deleted destination `n` once more.
     pub fn add_again(&mut self, n: u32) {
         self.table.get(DestinationId(n)).set_available(ServiceId(1), true);

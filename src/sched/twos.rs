@@ -2,7 +2,7 @@
 //! its weight wins (`net/netfilter/ipvs/ip_vs_twos.c`).
 
 use crate::base::Rng;
-use crate::sched::overhead;
+use crate::sched::{overhead, weighted_overhead_in_words};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
@@ -27,6 +27,19 @@ impl TwoChoices {
 impl Scheduler for TwoChoices {
     fn name(&self) -> &'static str {
         "twos"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(Self { rng: self.rng.clone() })
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(weighted_overhead_in_words(destination))
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        "of two that are drawn by weight the one with the smaller (256·active + inactive connections) / weight"
+            .to_owned()
     }
 
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {

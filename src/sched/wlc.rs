@@ -1,9 +1,9 @@
 //! `wlc`, weighted least connections: the usable destination with the smallest overhead for its weight
 //! (`net/netfilter/ipvs/ip_vs_wlc.c`).
 
-use crate::sched::{least_by_weight, overhead};
+use crate::sched::{least_by_weight, overhead, weighted_overhead_in_words};
 use crate::service::scheduler::List;
-use crate::service::{DestinationId, Flow, Scheduler};
+use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
 /// No state.
 pub(super) struct WeightedLeastConnections;
@@ -13,10 +13,26 @@ impl Scheduler for WeightedLeastConnections {
         "wlc"
     }
 
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(WeightedLeastConnections)
+    }
+
+    fn load(&self, destination: &Destination) -> Option<String> {
+        Some(weighted_overhead_in_words(destination))
+    }
+
+    fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
+        LEAST_IN_WORDS.to_owned()
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
         least(list)
     }
 }
+
+/// The rule in words.
+pub(super) const LEAST_IN_WORDS: &str =
+    "least of (256·active + inactive connections) / weight; of equals the one that was added last";
 
 /// The choice among all of a list, which `lblc` and `lblcr` make too.
 pub(super) fn least(list: List<'_>) -> Option<DestinationId> {

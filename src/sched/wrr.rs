@@ -9,6 +9,7 @@ use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler};
 
 /// State: the last choice and the bar.
+#[derive(Clone)]
 pub(super) struct WeightedRoundRobin {
     last: Cursor,
     bar: i32,
@@ -55,6 +56,24 @@ impl WeightedRoundRobin {
 impl Scheduler for WeightedRoundRobin {
     fn name(&self) -> &'static str {
         "wrr"
+    }
+
+    fn copy(&self) -> Box<dyn Scheduler> {
+        Box::new(self.clone())
+    }
+
+    fn reason(&self, list: List<'_>, _flow: &Flow) -> String {
+        if self.highest_bar <= 0 {
+            return "no weight is above 0".to_owned();
+        }
+        let place = match self.last.index(list) {
+            Some(last) => format!("the next after {}", list.name(list.ids[last])),
+            None => "the first".to_owned(),
+        };
+        format!(
+            "{place} whose weight reaches the bar, which stands at {} and falls by {} from {} with each pass",
+            self.bar, self.step, self.highest_bar
+        )
     }
 
     fn bound(&mut self, list: List<'_>) {

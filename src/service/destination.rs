@@ -178,6 +178,36 @@ impl Destination {
         self.active() == 0 && self.inactive() == 0 && self.persistent() == 0 && !self.is_held()
     }
 
+    /// Makes this cell, which nobody else refers to, the same as another.
+    fn copy_from(&self, other: &Self) {
+        let word = |to: &AtomicU32, from: &AtomicU32| to.store(from.load(Relaxed), Relaxed);
+        let octet = |to: &AtomicU8, from: &AtomicU8| to.store(from.load(Relaxed), Relaxed);
+        let weight = |to: &AtomicI32, from: &AtomicI32| to.store(from.load(Relaxed), Relaxed);
+        // Taken apart, so that no field is forgotten.
+        let Self { address, port, method, flags, full_nat, mss_max, tunnel, service, epoch, scheduled } = self;
+        address.iter().zip(&other.address).for_each(|(to, from)| word(to, from));
+        port.store(other.port.load(Relaxed), Relaxed);
+        octet(method, &other.method);
+        octet(flags, &other.flags);
+        octet(full_nat, &other.full_nat);
+        mss_max.store(other.mss_max.load(Relaxed), Relaxed);
+        word(tunnel, &other.tunnel);
+        word(service, &other.service);
+        word(epoch, &other.epoch);
+        let from = &other.scheduled;
+        let Scheduled { weight: w, last_weight, active, inactive, persistent, held, upper, lower, overloaded } =
+            scheduled;
+        weight(w, &from.weight);
+        weight(last_weight, &from.last_weight);
+        word(active, &from.active);
+        word(inactive, &from.inactive);
+        word(persistent, &from.persistent);
+        word(held, &from.held);
+        word(upper, &from.upper);
+        word(lower, &from.lower);
+        octet(overloaded, &from.overloaded);
+    }
+
     /// Fills the cell of a destination that nobody refers to yet.
     pub fn assign(&self, service: ServiceId, endpoint: Endpoint) {
         for (word, value) in self.address.iter().zip(endpoint.address.words()) {
@@ -327,6 +357,25 @@ impl Destinations {
             }
             (id, &chunk.1[within])
         })
+    }
+
+    /// The numbers of all cells that there are, of which some may never have been handed out.
+    pub fn ids(&self) -> impl Iterator<Item = DestinationId> {
+        let chunks = (0..self.cells.capacity()).step_by(CHUNK).filter(|first| self.cells.chunk(*first).is_some());
+        chunks.flat_map(|first| first..first + CHUNK).map(|number| DestinationId(number as u32))
+    }
+
+    /// All destinations as they are now, in a table of their own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        for first in (0..self.cells.capacity()).step_by(CHUNK) {
+            let cells = self.cells.chunk(first).into_iter().flatten();
+            for (number, cell) in (first..).zip(cells) {
+                copy.cells.get_or_make(number).copy_from(cell);
+            }
+        }
+        copy
     }
 
     /// The cell for a number that `control` hands out for the first time.

@@ -33,6 +33,11 @@ pub struct List<'a> {
 }
 
 impl<'a> List<'a> {
+    /// How people call a destination: its address and port.
+    pub fn name(self, id: DestinationId) -> String {
+        self.table.get(id).endpoint().to_string()
+    }
+
     /// Number and cell of each destination, newest first.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = (DestinationId, &'a Destination)> {
@@ -47,6 +52,19 @@ pub trait Scheduler: Send {
 
     /// The destination for a new connection; `None` when no destination is usable.
     fn pick(&mut self, list: List<'_>, flow: &Flow) -> Option<DestinationId>;
+
+    /// The same scheduler in the same state: what it picks next is what this one picks next.
+    ///
+    /// It is for a copy of the destinations ([`Destinations::copy`]): what this one holds, it holds there.
+    fn copy(&self) -> Box<dyn Scheduler>;
+
+    /// By which number the choice compares a destination with others, in words; `None` where it compares none.
+    fn load(&self, _destination: &Destination) -> Option<String> {
+        None
+    }
+
+    /// By which rule the next destination is picked for `flow`, in words; nothing changes.
+    fn reason(&self, list: List<'_>, flow: &Flow) -> String;
 
     /// Whether it can serve a list of so many destinations; asked before it is given to a service.
     fn fits(&self, _destinations: usize) -> bool {
@@ -105,6 +123,19 @@ impl Scheduling {
     pub fn pick(&mut self, table: &Destinations, flow: &Flow) -> Option<DestinationId> {
         let list = List { ids: &self.ids, table, flags: self.flags };
         self.scheduler.as_mut()?.pick(list, flow)
+    }
+
+    /// The same list under the same scheduler in the same state, for a copy of the destinations.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let scheduler = self.scheduler.as_ref().map(|scheduler| scheduler.copy());
+        Self { ids: self.ids.clone(), scheduler, flags: self.flags }
+    }
+
+    /// The destination that [`Scheduling::pick`] would give; nothing changes. Takes a copy of all destinations: not for
+    /// a packet's way.
+    pub fn peek(&self, table: &Destinations, flow: &Flow) -> Option<DestinationId> {
+        self.copy().pick(&table.copy(), flow)
     }
 
     /// Puts another scheduler in place.

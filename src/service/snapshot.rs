@@ -105,6 +105,11 @@ impl Services {
         snapshot
     }
 
+    /// All services, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_key.values()
+    }
+
     /// True when the family has a service. Without one nothing of it is touched, connections that are left over
     /// included: the kernel unregisters its hooks with the last service (`ip_vs_unregister_hooks`).
     #[inline]

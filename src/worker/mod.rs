@@ -8,6 +8,7 @@ use crate::base::{Frame, Instant};
 use crate::conn::sweep::Cursor;
 use crate::forward::{Forwarder, Verdict};
 use crate::port::{BATCH_FRAMES, Port};
+use crate::service::DestinationId;
 
 /// A pass of the sweep over the whole table takes about so long, nanoseconds.
 const SWEEP_PASS_NANOSECONDS: u64 = 1_000_000_000;
@@ -55,6 +56,11 @@ impl<P: Port> Worker<P> {
     /// The verdicts of the last batch.
     pub fn verdicts(&self) -> &[Verdict] {
         self.forwarder.verdicts()
+    }
+
+    /// The real server to which packet number `position` of the last batch was sent, if it was meant for one.
+    pub fn server_of(&self, position: usize) -> Option<DestinationId> {
+        self.forwarder.server_of(position)
     }
 
     /// The port.

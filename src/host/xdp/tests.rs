@@ -5,6 +5,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 
 use super::*;
+use crate::control::trace::steering::find_match;
 use crate::service::Protocol;
 use crate::service::filter::MarkedFlows;
 
@@ -260,6 +261,10 @@ fn the_program_wants_what_is_ours_and_nothing_else() {
     for program in ["lvx", "lvx_frags"] {
         for (sentence, wanted, frame) in rows() {
             assert_eq!(is_wanted(&mut xdp, program, &frame), wanted, "{program}: {sentence}");
+            // What explains the program knows nothing of its own way back.
+            if sentence != "a frame of our own way back" {
+                assert_eq!(find_match(&filter(), &frame).is_some(), wanted, "explained: {sentence}");
+            }
         }
     }
     assert_eq!(xdp.counters().unwrap().reinjected, 2);
@@ -269,10 +274,12 @@ fn the_program_wants_what_is_ours_and_nothing_else() {
 fn every_frame_cut_short_is_judged_without_harm() {
     let Some(mut xdp) = loaded() else { return };
     xdp.set_filter(&filter()).unwrap();
-    for (_, _, frame) in rows() {
+    for (sentence, _, frame) in rows() {
         // The kernel takes no test frame shorter than an Ethernet header.
         for length in 14..frame.len() {
-            is_wanted(&mut xdp, "lvx", &frame[..length]);
+            let wanted = is_wanted(&mut xdp, "lvx", &frame[..length]);
+            let explained = find_match(&filter(), &frame[..length]).is_some();
+            assert_eq!(explained, wanted, "{sentence}, {length} octets");
         }
     }
 }
