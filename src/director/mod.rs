@@ -135,6 +135,11 @@ impl Director {
         self.worker.port_mut().take_passed().collect()
     }
 
+    /// Chunks of the port's memory that packets have which are still here: fragments that wait for the rest.
+    pub fn chunks_held(&self) -> usize {
+        self.worker.port().chunks() - self.worker.port().free_chunks()
+    }
+
     /// Gives a backup daemon a datagram.
     pub fn receive_sync(&mut self, datagram: &[u8]) {
         self.control.receive_sync(self.now, datagram);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::{Duration, Instant, InterfaceId};
+use crate::base::{Address, Duration, Instant, InterfaceId};
 use crate::command::names::FileNames;
 use crate::command::program::{self, Executor, Output};
 use crate::command::{Reply, Request};
@@ -84,7 +84,8 @@ impl Replay {
         let lines = net_file::parse(net)?;
         let mut interfaces: Vec<String> = Vec::new();
         for line in &lines {
-            if let NetLine::Link { name, .. } = line
+            // A VLAN comes with the interface that carries it.
+            if let NetLine::Link { name, vlan: None, .. } = line
                 && !interfaces.contains(name)
             {
                 interfaces.push(name.clone());
@@ -197,6 +198,23 @@ impl Replay {
         let gone = gone.map_err(|fault| ReplayError::Other(format!("trace: {fault}")))?;
         let sent = gone.sent.into_iter().map(|sent| self.named(sent)).collect();
         Ok((gone.verdict, sent, gone.steps))
+    }
+
+    /// Turns on what no command of ipvsadm turns on: the FTP helper at its usual port, and full NAT with the addresses
+    /// that interfaces have.
+    pub fn use_helpers(&mut self) {
+        let control = self.director.control_mut();
+        control.serve_ftp(&[FTP_PORT_DEFAULT]);
+        let (_, routes) = control.shared().routes.load();
+        let is_usable = |address: &&Address| !address.is_loopback() && !address.is_link_local_v6();
+        let addresses: Vec<Address> = routes.local_addresses().iter().filter(is_usable).copied().collect();
+        // Of more than fit none is taken; a replay may do without.
+        let _ = control.add_local_addresses(&addresses);
+    }
+
+    /// Chunks of the port's memory that packets have which are still here: fragments that wait for the rest.
+    pub fn chunks_held(&self) -> usize {
+        self.director.chunks_held()
     }
 
     /// Gives a backup daemon a datagram.

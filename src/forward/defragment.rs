@@ -157,6 +157,10 @@ impl Forwarder {
         let mut slots = [Slot::unused()];
         self.parse(&wrapped, &batch, &mut slots, now);
         let [slot] = &mut slots;
+        if matches!(slot.decision, Decision::Gather) {
+            // A fragment within fragments: the host's to make sense of.
+            slot.settle(Verdict::Pass);
+        }
         slot.packet.widest = datagram.widest;
         slot.packet.interface = vlan.unwrap_or(interface);
         // Who cuts a packet computes its checksum first.

@@ -297,3 +297,25 @@ fn arbitrary_fragments_lose_no_frame() {
         }
     }
 }
+
+/// A datagram that is a fragment itself once it is whole (RFC 8200 knows no such packets) goes to the host as it came.
+#[test]
+fn a_fragment_within_fragments_is_the_hosts() {
+    let mut director = balancing(true, Method::Masquerading, "fd00:2::1", 80);
+    let whole = frame(STATION_0, client(true), vip(true), None, &[7; 24]);
+    let fragment = |offset_and_more: u16, inner: &[u8]| {
+        let mut fragment = whole[..54].to_vec();
+        fragment[20] = 44;
+        fragment[18..20].copy_from_slice(&(8 + inner.len() as u16).to_be_bytes());
+        let [high, low] = offset_and_more.to_be_bytes();
+        // The next header is a fragment header again.
+        fragment.extend([44, 0, high, low, 0, 0, 0, 9]);
+        fragment.extend_from_slice(inner);
+        fragment
+    };
+    let inner = [&[17, 0, 0, 1, 0, 0, 0, 9][..], &whole[54..86]].concat();
+    let (first, last) = (fragment(1, &inner[..16]), fragment(16, &inner[16..]));
+    director.receive(ETH0, &first);
+    assert_eq!(director.receive(ETH0, &last), Some(Verdict::Pass));
+    assert_eq!(director.take_passed(), [(ETH0, first), (ETH0, last)]);
+}
