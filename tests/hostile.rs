@@ -121,7 +121,7 @@ fn director(case: &Case, number: usize) -> Replay {
         }
     }
     replay.use_helpers();
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         for (vip, server) in [("10.9.0.1:8000", "10.2.0.5:80"), ("[fd00:9::1]:8000", "[fd00:2::5]:80")] {
             run(&mut replay, &format!("ipvsadm -A -t {vip} -s rr --mss-clamp 1000"));
             let way = ["toa", "proxy"][number / 4 % 2];
