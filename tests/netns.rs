@@ -23,6 +23,8 @@ mod ftp;
 mod full_nat;
 #[path = "netns/ground.rs"]
 mod ground;
+#[path = "netns/jumbo.rs"]
+mod jumbo;
 #[path = "netns/ldirectord.rs"]
 mod ldirectord;
 #[path = "netns/lifecycle.rs"]

@@ -74,7 +74,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let reinjected = random_station(&mut rng);
     xdp.set_reinjected_source(reinjected).map_err(xdp_error)?;
     let pass = start_pass(&interfaces, &attachments, reinjected, workers)?;
-    let ports = open_ports(&interfaces, workers, &pass, &options)?;
+    let multi_buffer = attachments.iter().any(|attachment| attachment.multi_buffer);
+    let ports = open_ports(&interfaces, workers, &pass, multi_buffer, &options)?;
     for port in &ports {
         connect(&mut xdp, &interfaces, port.sockets())?;
     }
@@ -114,9 +115,13 @@ pub fn run(options: Options) -> Result<(), StartError> {
         for line in &description {
             tracing::info!("{line}");
         }
+        let takes_large = ports.iter().all(XskPort::takes_large);
         for (interface, attachment) in interfaces.iter().zip(&attachments) {
-            if attachment.multi_buffer {
+            if attachment.multi_buffer && !takes_large {
                 tracing::warn!("interface {}: frames above 3.5 kB for services are dropped", interface.name);
+            } else if attachment.multi_buffer {
+                let text = "large frames are taken; those above 3.3 kB that turn out to be the host's are dropped";
+                tracing::warn!("interface {}: {text}", interface.name);
             }
         }
         if attachments.iter().any(|attachment| !attachment.native) {
@@ -361,6 +366,7 @@ fn open_ports(
     interfaces: &[Interface],
     workers: usize,
     pass: &PassThread,
+    multi_buffer: bool,
     options: &Options,
 ) -> Result<Vec<XskPort>, StartError> {
     let mut ports = Vec::new();
@@ -372,6 +378,7 @@ fn open_ports(
             }
         }
         let mut config = XskConfig::new(queues);
+        config.multi_buffer = multi_buffer;
         config.busy_poll = options.busy_poll_us.map(|microseconds| BusyPoll { microseconds, budget_frames: 64 });
         ports.push(XskPort::open(&config, pass.queue(worker)).map_err(xsk_error)?);
     }

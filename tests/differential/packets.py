@@ -60,10 +60,16 @@ def udp_datagram(source, sport, destination, dport, data=b"data"):
 
 
 def sctp_packet(sport, dport, chunks):
-    """RFC 9260, 3: chunks by name, each with as many octets as its type needs."""
+    """RFC 9260, 3: chunks by name, each with as many octets as its type needs; who begins names more addresses."""
+    addresses = (
+        struct.pack("!HH4s", 5, 8, bytes([10, 1, 0, 99]))
+        + struct.pack("!HH16s", 6, 20, ipaddress.ip_address("fd00:1::99").packed)
+        + struct.pack("!HHHH", 12, 8, 5, 6)
+    )
+    init = struct.pack("!IIHHI", 0x11223344, 65535, 10, 10, 0x55667788) + addresses
     values = {
-        "INIT": struct.pack("!IIHHI", 0x11223344, 65535, 10, 10, 0x55667788),
-        "INIT_ACK": struct.pack("!IIHHI", 0x11223344, 65535, 10, 10, 0x55667788),
+        "INIT": init,
+        "INIT_ACK": init + struct.pack("!HH12s", 7, 16, b"cookiecookie"),
         "DATA": struct.pack("!IHHI", 1, 0, 0, 0) + b"data",
         "SACK": struct.pack("!IIHH", 1, 65535, 0, 0),
         "SHUTDOWN": struct.pack("!I", 1),

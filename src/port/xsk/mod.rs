@@ -18,6 +18,7 @@
 
 mod counters;
 mod error;
+mod large;
 mod pass;
 mod ring;
 mod socket;
@@ -30,8 +31,11 @@ use rustix::net::{RecvFlags, SendFlags};
 
 pub use counters::{Counter, KernelStatistics, SocketInfo, XskCounters, XskMonitor};
 pub use error::XskError;
+pub use large::LARGE_FRAMES;
+use large::{LargeMemory, is_large};
 pub(crate) use pass::wake_descriptor;
 pub use pass::{PASS_FRAMES_MAX, PASS_OCTETS_MAX, PassQueue, PassedFrame, Waker};
+use ring::Received;
 use socket::{BoundSocket, Memory};
 
 use super::{BATCH_FRAMES, HEADROOM_OCTETS, Port};
@@ -103,6 +107,8 @@ pub struct XskConfig {
     pub busy_poll: Option<BusyPoll>,
     /// Puts the memory on huge pages; there must be some (vm.nr_hugepages).
     pub huge_pages: bool,
+    /// Takes frames that no chunk holds too, where kernel and driver can (XDP multi-buffer).
+    pub multi_buffer: bool,
 }
 
 impl XskConfig {
@@ -115,6 +121,7 @@ impl XskConfig {
             mode: XskMode::Auto,
             busy_poll: None,
             huge_pages: false,
+            multi_buffer: false,
         }
     }
 }
@@ -128,11 +135,23 @@ struct TransmitState {
     fruitless: u32,
 }
 
+/// What of a frame in parts has arrived.
+enum Parts {
+    /// Nothing: the next descriptor begins a frame.
+    None,
+    /// This much.
+    Some(Frame),
+    /// It is lost; what still comes of it goes too.
+    Lost,
+}
+
 /// A port on AF_XDP sockets. See the module for who owns what.
 pub struct XskPort {
     /// Dropped before the memory.
     sockets: Vec<BoundSocket>,
     transmit_states: Vec<TransmitState>,
+    /// By socket: the large frame of which the last parts are still to come.
+    parts: Vec<Parts>,
     /// By interface: position in `sockets` of the queue by which frames leave, if any.
     outlets: Vec<Option<u16>>,
     /// Chunks that nobody uses, by address. Last in, first out: the last is warm in the cache.
@@ -185,6 +204,7 @@ impl XskPort {
         let polled = watched.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let mut port = Self {
             transmit_states: vec![TransmitState::default(); sockets.len()],
+            parts: sockets.iter().map(|_| Parts::None).collect(),
             sockets,
             outlets,
             free: (0..u64::from(chunks)).rev().map(|position| position * chunk).collect(),
@@ -222,6 +242,11 @@ impl XskPort {
         (self.chunk_octets() - KERNEL_HEADROOM_OCTETS) as usize - HEADROOM_OCTETS
     }
 
+    /// True when frames that no chunk holds come and go too.
+    pub fn takes_large(&self) -> bool {
+        self.memory.large.is_open()
+    }
+
     /// Waits until a frame arrives, [`Waker::wake`] is called or the time is over. Frames that wait to be sent
     /// shorten it to a millisecond; [`Port::flush`] offers them again.
     pub fn wait(&mut self, timeout: Duration) {
@@ -235,6 +260,45 @@ impl XskPort {
 
     fn chunk_octets(&self) -> u64 {
         !self.chunk_mask + 1
+    }
+
+    /// Octets in front of a frame.
+    fn front(&self, frame: &Frame) -> u64 {
+        if is_large(frame) { LargeMemory::front(frame) } else { frame.start - self.chunk_of(frame) }
+    }
+
+    #[cold]
+    fn allocate_large(&mut self, length: usize, interface: InterfaceId) -> Option<Frame> {
+        let mut frame = self.memory.large.take(interface)?;
+        if !self.resize(&mut frame, length) {
+            self.memory.large.give(&frame);
+            return None;
+        }
+        Some(frame)
+    }
+
+    /// Queues a large frame in as many chunks as it takes.
+    #[cold]
+    fn transmit_large(&mut self, frame: Frame, position: usize) {
+        let (chunk, length) = (self.chunk_octets() as usize, frame.length as usize);
+        let count = length.div_ceil(chunk);
+        let transmit = &mut self.sockets[position].rings.transmit;
+        if count == 0 || (transmit.room() as usize) < count {
+            self.counters.transmit_full.add(1);
+            return self.release(frame);
+        }
+        if self.free.len() < count {
+            self.counters.no_chunk.add(1);
+            return self.release(frame);
+        }
+        for part in 0..count {
+            let (from, octets) = (part * chunk, chunk.min(length - part * chunk));
+            let Some(address) = self.free.pop() else { break };
+            self.memory.copy_large(&frame, from, address, octets as u32);
+            transmit.put_part(address, octets as u32, part + 1 < count);
+        }
+        self.transmit_states[position].queued += 1;
+        self.release(frame);
     }
 
     fn chunk_of(&self, frame: &Frame) -> u64 {
@@ -310,14 +374,12 @@ impl Port for XskPort {
                 continue;
             }
             socket.rings.receive.prefetch(ready as u32);
-            let mut continued = false;
+            let parts = &mut self.parts[(self.turn + step) % count];
             for _ in 0..ready {
                 let received = socket.rings.receive.take();
-                // Not asked for when binding, so not expected; but a part of a packet must not pass for a packet.
-                if continued || received.continued {
-                    continued = received.continued;
-                    self.counters.oversized.add(1);
+                if received.continued || !matches!(parts, Parts::None) {
                     self.free.push(received.address & self.chunk_mask);
+                    batch.extend(take_part(&mut self.memory, parts, &received, socket.info.interface, &self.counters));
                     continue;
                 }
                 if let Some(first) = self.memory.bytes(received.address, received.length).first() {
@@ -349,7 +411,7 @@ impl Port for XskPort {
 
     #[inline]
     fn push_front(&mut self, frame: &mut Frame, octets: usize) -> bool {
-        if octets as u64 > frame.start - self.chunk_of(frame) {
+        if octets as u64 > self.front(frame) {
             return false;
         }
         frame.start -= octets as u64;
@@ -366,8 +428,11 @@ impl Port for XskPort {
     }
 
     fn resize(&mut self, frame: &mut Frame, length: usize) -> bool {
-        let offset = frame.start - self.chunk_of(frame);
-        if length as u64 > self.chunk_octets() - offset {
+        let room = match is_large(frame) {
+            false => (self.chunk_octets() - self.front(frame)) as usize,
+            true => LargeMemory::room(frame),
+        };
+        if length > room {
             return false;
         }
         frame.length = length as u32;
@@ -376,7 +441,7 @@ impl Port for XskPort {
 
     fn allocate(&mut self, length: usize, interface: InterfaceId) -> Option<Frame> {
         if length > self.frame_octets_max() {
-            return None;
+            return self.allocate_large(length, interface);
         }
         let Some(chunk) = self.free.pop() else {
             self.counters.no_chunk.add(1);
@@ -396,6 +461,9 @@ impl Port for XskPort {
             return self.release(frame);
         };
         let position = usize::from(*position);
+        if is_large(&frame) {
+            return self.transmit_large(frame, position);
+        }
         if frame.length > 0 && self.sockets[position].rings.transmit.put(frame.start, frame.length) {
             self.transmit_states[position].queued += 1;
         } else {
@@ -417,6 +485,9 @@ impl Port for XskPort {
 
     #[inline]
     fn release(&mut self, frame: Frame) {
+        if is_large(&frame) {
+            return self.memory.large.give(&frame);
+        }
         let chunk = self.chunk_of(&frame);
         self.free.push(chunk);
     }
@@ -437,6 +508,41 @@ impl Port for XskPort {
             queue.wake();
         }
     }
+}
+
+/// Adds a part to a frame; gives it when it is whole.
+#[cold]
+fn take_part(
+    memory: &mut Memory,
+    parts: &mut Parts,
+    received: &Received,
+    interface: InterfaceId,
+    counters: &XskCounters,
+) -> Option<Frame> {
+    let mut frame = match std::mem::replace(parts, Parts::Lost) {
+        Parts::None => memory.large.take(interface),
+        Parts::Some(frame) => Some(frame),
+        Parts::Lost => None,
+    };
+    if let Some(known) = &mut frame
+        && !memory.append_part(known, received.address, received.length)
+    {
+        memory.large.give(known);
+        frame = None;
+    }
+    match (frame, received.continued) {
+        (Some(frame), true) => *parts = Parts::Some(frame),
+        (Some(frame), false) => {
+            *parts = Parts::None;
+            return Some(frame);
+        }
+        (None, true) => {}
+        (None, false) => {
+            *parts = Parts::None;
+            counters.oversized.add(1);
+        }
+    }
+    None
 }
 
 /// Waits for readiness; true when there is some.

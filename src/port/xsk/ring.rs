@@ -202,13 +202,20 @@ impl TransmitRing {
         if self.room == 0 && self.room() == 0 {
             return false;
         }
+        self.put_part(address, length, false);
+        true
+    }
+
+    /// Puts a part of a packet, of which others follow or none. There must be room for all of them.
+    #[inline]
+    pub fn put_part(&mut self, address: u64, length: u32, continues: bool) {
+        debug_assert_ne!(self.room, 0, "room was asked for");
         let slot = self.ring.slot(self.ring.own);
         slot.address.store(address, Relaxed);
         slot.length.store(length, Relaxed);
-        slot.options.store(0, Relaxed);
+        slot.options.store(if continues { CONTINUED } else { 0 }, Relaxed);
         self.ring.own = self.ring.own.wrapping_add(1);
         self.room -= 1;
-        true
     }
 
     /// Shows what was put to the kernel.

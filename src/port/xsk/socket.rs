@@ -16,8 +16,10 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
 use super::counters::SocketInfo;
 use super::error::XskError;
+use super::large::LargeMemory;
 use super::ring::Rings;
 use super::{BusyPoll, XskConfig, XskMode, XskQueue};
+use crate::base::Frame;
 use crate::port::HEADROOM_OCTETS;
 
 /// How often binding is tried again while the queue is busy: a queue stays busy for some 20 ms after its socket is
@@ -37,20 +39,51 @@ const SO_BUSY_POLL_BUDGET: i32 = 70;
 const SOL_XDP: i32 = 283;
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
-/// Memory of a port's frames.
+/// Memory of a port's frames. Field order is drop order: the chunks are the UMEM's.
 pub(super) struct Memory {
-    start: NonNull<u8>,
-    octets: usize,
+    chunks: Chunks,
+    /// Frames that no chunk holds.
+    pub large: LargeMemory,
     _umem: Umem,
 }
 
+/// What the kernel shares: `octets` of the UMEM from `start` on. The UMEM beside it in [`Memory`] keeps it mapped.
+struct Chunks {
+    start: NonNull<u8>,
+    octets: usize,
+}
+
 // SAFETY: the memory is owned by the UMEM handle beside it, which may move between threads.
-unsafe impl Send for Memory {}
+unsafe impl Send for Chunks {}
+
+impl Chunks {
+    fn has(&self, start: u64, length: u32) -> bool {
+        start <= self.octets as u64 && u64::from(length) <= self.octets as u64 - start
+    }
+
+    /// Octets at an offset; `None` when they are not within the memory.
+    #[inline]
+    fn bytes(&self, start: u64, length: u32) -> Option<&[u8]> {
+        // SAFETY: within the mapping, as just tested, which lives as long as the `Memory` around self. The kernel
+        // writes only into chunks that lie in the fill ring, and a chunk there belongs to no `Frame`.
+        self.has(start, length)
+            .then(|| unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(start as usize), length as usize) })
+    }
+
+    /// Octets at an offset, to be changed; `None` when they are not within the memory.
+    #[inline]
+    fn bytes_mut(&mut self, start: u64, length: u32) -> Option<&mut [u8]> {
+        // SAFETY: as in `bytes`; self is borrowed mutably, so no other slice exists.
+        self.has(start, length).then(|| unsafe {
+            std::slice::from_raw_parts_mut(self.start.as_ptr().add(start as usize), length as usize)
+        })
+    }
+}
 
 impl Memory {
     /// All of it.
     pub(super) const fn octets(&self) -> usize {
-        self.octets
+        self.chunks.octets
     }
 
     fn new(config: &XskConfig, chunks: u32) -> Result<Self, XskError> {
@@ -73,30 +106,45 @@ impl Memory {
         // The slice is empty and reaches nowhere; the memory itself was exposed when it was given to the kernel.
         let start = std::ptr::with_exposed_provenance_mut::<u8>(first.expose_provenance() - frames[0].addr());
         let start = NonNull::new(start).ok_or(XskError::Configuration("the packet memory has no address"))?;
-        Ok(Self { start, octets, _umem: umem })
+        Ok(Self { chunks: Chunks { start, octets }, large: LargeMemory::default(), _umem: umem })
     }
 
     /// Octets at an offset.
     ///
     /// # Panics
-    /// When they are not within the memory.
+    /// When they are neither within the memory nor those of a large frame.
     #[inline]
     pub fn bytes(&self, start: u64, length: u32) -> &[u8] {
-        assert!(start <= self.octets as u64 && u64::from(length) <= self.octets as u64 - start);
-        // SAFETY: within the mapping, as just asserted, which lives as long as self. The kernel writes only into
-        // chunks that lie in the fill ring, and a chunk there belongs to no `Frame`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(start as usize), length as usize) }
+        match self.chunks.bytes(start, length) {
+            Some(bytes) => bytes,
+            None => self.large.bytes(start, length),
+        }
     }
 
     /// Octets at an offset, to be changed.
     ///
     /// # Panics
-    /// When they are not within the memory.
+    /// As [`Memory::bytes`].
     #[inline]
     pub fn bytes_mut(&mut self, start: u64, length: u32) -> &mut [u8] {
-        assert!(start <= self.octets as u64 && u64::from(length) <= self.octets as u64 - start);
-        // SAFETY: as in `bytes`; self is borrowed mutably, so no other slice exists.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(start as usize), length as usize) }
+        match self.chunks.bytes_mut(start, length) {
+            Some(bytes) => bytes,
+            None => self.large.bytes_mut(start, length),
+        }
+    }
+
+    /// Appends received octets to a large frame; false, and no change, when it has no room.
+    pub fn append_part(&mut self, frame: &mut Frame, address: u64, length: u32) -> bool {
+        let part = self.chunks.bytes(address, length);
+        part.is_some_and(|part| self.large.append(frame, part))
+    }
+
+    /// Copies a part of a large frame, from octet `from` on, to an address of the memory.
+    pub fn copy_large(&mut self, frame: &Frame, from: usize, address: u64, length: u32) {
+        let part = &self.large.bytes(frame.start, frame.length)[from..from + length as usize];
+        if let Some(chunk) = self.chunks.bytes_mut(address, length) {
+            chunk.copy_from_slice(part);
+        }
     }
 }
 
@@ -109,20 +157,33 @@ pub(super) struct BoundSocket {
 }
 
 /// Makes the memory and all sockets; the second part goes before the first when dropped.
+///
+/// With `multi_buffer`, frames come and go in parts where no chunk holds them; a kernel or driver that cannot do that
+/// opens without.
 pub(super) fn open(config: &XskConfig, chunks: u32) -> Result<(Vec<BoundSocket>, Memory), XskError> {
+    if config.multi_buffer
+        && let Ok((sockets, mut memory)) = open_with(config, chunks, BindFlags::XDP_USE_SG)
+    {
+        memory.large = LargeMemory::new();
+        return Ok((sockets, memory));
+    }
+    open_with(config, chunks, BindFlags::empty())
+}
+
+fn open_with(config: &XskConfig, chunks: u32, parts: BindFlags) -> Result<(Vec<BoundSocket>, Memory), XskError> {
     let mut retries = 0;
     loop {
         let result = match config.mode {
             // The kernel tries zero-copy for the first socket and falls back by itself. Every other socket on the
             // memory gets the first one's mode, which its driver may not have.
-            XskMode::Auto => match open_once(config, chunks, BindFlags::empty()) {
+            XskMode::Auto => match open_once(config, chunks, parts) {
                 Err(XskError::NoDriverSupport { .. } | XskError::NoQueue { .. }) => {
-                    open_once(config, chunks, BindFlags::XDP_COPY)
+                    open_once(config, chunks, parts | BindFlags::XDP_COPY)
                 }
                 result => result,
             },
-            XskMode::Copy => open_once(config, chunks, BindFlags::XDP_COPY),
-            XskMode::ZeroCopy => open_once(config, chunks, BindFlags::XDP_ZEROCOPY),
+            XskMode::Copy => open_once(config, chunks, parts | BindFlags::XDP_COPY),
+            XskMode::ZeroCopy => open_once(config, chunks, parts | BindFlags::XDP_ZEROCOPY),
         };
         match result {
             Err(XskError::QueueBusy { .. }) if retries < BUSY_RETRIES => retries += 1,
