@@ -9,10 +9,10 @@
 //! **Deviation**: packets for services that carry a source route are dropped whatever the interface's
 //! `accept_source_route` says (the kernel's default drops them too).
 
-use crate::base::{Address, Family, Instant};
+use crate::base::{Address, Instant};
 use crate::conn::Direction;
 use crate::forward::decide::Decision;
-use crate::forward::parse::Packet;
+use crate::forward::parse::{OPTIONS, Packet};
 use crate::forward::pipeline::Forwarder;
 use crate::wire::checksum;
 
@@ -56,7 +56,7 @@ impl Packet {
     /// True for IPv4 packets with options.
     #[inline]
     pub(super) fn has_options(&self) -> bool {
-        self.family == Family::V4 && usize::from(self.transport) != usize::from(self.network) + FIXED_OCTETS
+        self.care & OPTIONS != 0
     }
 }
 

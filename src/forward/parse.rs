@@ -42,6 +42,12 @@ pub const BEGINS: u8 = FLAG_SYN;
 /// A packet that ends one at once; the bit is TCP's RST.
 pub const ENDS: u8 = FLAG_RST;
 
+/// In [`Packet::care`]: an IPv4 header with options.
+pub const OPTIONS: u8 = 0x01;
+/// In [`Packet::care`]: VLAN tags between the link header's addresses and type.
+pub const TAGS: u8 = 0x04;
+const _: () = assert!(BEGINS & (OPTIONS | TAGS) == 0, "each has a bit of its own");
+
 /// Extension headers that we walk past in one packet; a packet with more is malformed to us.
 const EXTENSION_HEADERS_MAX: usize = 8;
 
@@ -80,6 +86,8 @@ pub struct Packet {
     pub is_ipsec: bool,
     /// An ICMP error, which is never answered by another; ports and protocol mean nothing then.
     pub is_error: bool,
+    /// What asks for more than the straight way: [`BEGINS`] of TCP, [`OPTIONS`], [`TAGS`].
+    pub care: u8,
     /// Where the frame was received; headers do not tell, so that [`parse`] leaves it to its caller.
     pub interface: InterfaceId,
 }
@@ -105,6 +113,7 @@ impl Packet {
             is_rare: false,
             is_ipsec: false,
             is_error: false,
+            care: 0,
             interface: InterfaceId(0),
         }
     }
@@ -182,37 +191,47 @@ const PLAIN_V4: u8 = 0x45;
 fn parse_v4(frame: &[u8], packet: &mut Packet) -> Parsed {
     let network = ETHERNET_OCTETS;
     let Some(header) = frame[network..].first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    let is_plain = header[0] == PLAIN_V4 && fragment & (OFFSET_V4 | MORE_V4) == 0 && matches!(header[9], TCP | UDP);
+    if !is_plain {
+        return parse_v4_with_care(frame, packet);
+    }
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if length < 20 || frame.len() < network + length {
+        return Parsed::Bad(DropReason::Malformed);
+    }
+    // A sum of fixed length has no loop.
+    if checksum::of(header) != 0 {
+        return Parsed::Bad(DropReason::HeaderChecksum);
+    }
+    // On the straight way nothing takes the address of these: they stay in registers.
+    parse_ports(frame, Ip::of_v4(header, length, network + 20), packet)
+}
+
+/// Options, fragments, and what is neither TCP nor UDP.
+#[cold]
+#[inline(never)]
+fn parse_v4_with_care(frame: &[u8], packet: &mut Packet) -> Parsed {
+    let network = ETHERNET_OCTETS;
+    let Some(header) = frame[network..].first_chunk::<20>() else { return Parsed::Bad(DropReason::Malformed) };
     let header_octets = usize::from(header[0] & 0xf) * 4;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if header[0] >> 4 != 4 || header_octets < 20 || length < header_octets || frame.len() < network + length {
         return Parsed::Bad(DropReason::Malformed);
     }
-    // A sum of fixed length has no loop.
-    let sum = match header[0] {
-        PLAIN_V4 => checksum::of(header),
-        _ => checksum::of(&frame[network..network + header_octets]),
-    };
-    if sum != 0 {
+    if checksum::of(&frame[network..network + header_octets]) != 0 {
         return Parsed::Bad(DropReason::HeaderChecksum);
     }
+    let ip = Ip::of_v4(header, length, network + header_octets);
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    let address =
-        |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
-    let ip = Ip {
-        family: Family::V4,
-        source: address(12),
-        destination: address(16),
-        protocol: header[9],
-        ttl: header[8],
-        dont_fragment: fragment & 0x4000 != 0,
-        length,
-        network,
-        transport: network + header_octets,
+    let parsed = match fragment & (OFFSET_V4 | MORE_V4) {
+        0 => parse_transport(frame, ip, packet),
+        _ => parse_fragment(frame, &ip, packet),
     };
-    if fragment & (OFFSET_V4 | MORE_V4) != 0 {
-        return parse_fragment(frame, &ip, packet);
+    if header[0] != PLAIN_V4 {
+        packet.care |= OPTIONS;
     }
-    parse_transport(frame, ip, packet)
+    parsed
 }
 
 /// What a fragment tells of its datagram. IPsec is not put together on its way through, and each fragment of it belongs
@@ -250,15 +269,7 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         // They would read as IPv4 (see `Address`).
         return Parsed::Bad(DropReason::Martian);
     }
-    let (protocol, transport) = match header[6] {
-        // By far the most: no extension header.
-        TCP | UDP => (header[6], network + 40),
-        first => match walk_extensions(frame, first, network + 40, network + length) {
-            Some(found) => found,
-            None => return Parsed::Bad(DropReason::Malformed),
-        },
-    };
-    let ip = Ip {
+    let of = |protocol: u8, transport: usize| Ip {
         family: Family::V6,
         source,
         destination,
@@ -269,10 +280,15 @@ fn parse_v6(frame: &[u8], packet: &mut Packet) -> Parsed {
         network,
         transport,
     };
-    if protocol == FRAGMENT {
-        return parse_fragment(frame, &ip, packet);
+    if matches!(header[6], TCP | UDP) {
+        // By far the most: no extension header.
+        return parse_ports(frame, of(header[6], network + 40), packet);
     }
-    parse_transport(frame, ip, packet)
+    match walk_extensions(frame, header[6], network + 40, network + length) {
+        Some((FRAGMENT, transport)) => parse_fragment(frame, &of(FRAGMENT, transport), packet),
+        Some((protocol, transport)) => parse_transport(frame, of(protocol, transport), packet),
+        None => Parsed::Bad(DropReason::Malformed),
+    }
 }
 
 /// The protocol after the extension headers from `at` on, and where it starts; of a fragment its fragment header, whole.
@@ -318,6 +334,23 @@ struct Ip {
 }
 
 impl Ip {
+    #[inline(always)]
+    fn of_v4(header: &[u8; 20], length: usize, transport: usize) -> Self {
+        let address =
+            |at: usize| Address::v4(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+        Self {
+            family: Family::V4,
+            source: address(12),
+            destination: address(16),
+            protocol: header[9],
+            ttl: header[8],
+            dont_fragment: header[6] & 0x40 != 0,
+            length,
+            network: ETHERNET_OCTETS,
+            transport,
+        }
+    }
+
     /// What the IP header alone says of a packet; addresses left to those who know what goes with them.
     fn without_transport(&self) -> Packet {
         Packet {
@@ -333,8 +366,20 @@ impl Ip {
     }
 }
 
-#[inline(always)]
+/// Whatever follows the IP header.
+#[cold]
 fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
+    let segment = &frame[ip.transport..ip.network + ip.length];
+    match ip.protocol {
+        TCP | UDP => parse_ports(frame, ip, packet),
+        ICMP | ICMPV6 => parse_icmp(segment, &ip, packet),
+        _ => parse_rare(segment, &ip, packet),
+    }
+}
+
+/// TCP, or else UDP.
+#[inline(always)]
+fn parse_ports(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
     let segment = &frame[ip.transport..ip.network + ip.length];
     // Both headers begin with the ports.
     let (protocol, ports, opening, event, checksum) = match ip.protocol {
@@ -344,12 +389,10 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
             let opening = header[13] & (BEGINS | ENDS);
             (Protocol::Tcp, [header[0], header[1], header[2], header[3]], opening, event, [header[16], header[17]])
         }
-        UDP => {
+        _ => {
             let Some(header) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::Malformed) };
             (Protocol::Udp, [header[0], header[1], header[2], header[3]], 0, Event::Udp, [header[6], header[7]])
         }
-        ICMP | ICMPV6 => return parse_icmp(segment, &ip, packet),
-        _ => return parse_rare(segment, &ip, packet),
     };
     let pseudo = checksum::pseudo_header(ip.source, ip.destination, ip.protocol, segment.len() as u32);
     *packet = Packet {
@@ -369,6 +412,7 @@ fn parse_transport(frame: &[u8], ip: Ip, packet: &mut Packet) -> Parsed {
         is_rare: false,
         is_ipsec: false,
         is_error: false,
+        care: opening & BEGINS,
         interface: InterfaceId(0),
     };
     Parsed::Transport

@@ -16,7 +16,7 @@ use crate::forward::helper::Change;
 use crate::forward::icmp::AnswerLimit;
 use crate::forward::nat;
 use crate::forward::options::Wish;
-use crate::forward::parse::{self, BEGINS, Packet, Parsed};
+use crate::forward::parse::{self, BEGINS, Packet, Parsed, TAGS};
 use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Reassembly};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
@@ -401,9 +401,9 @@ impl Forwarder {
         self.verdicts.clear();
         let mut transmitted = 0;
         for (frame, slot) in batch.drain(..).zip(slots) {
-            let verdict = match slot.packet.is_tagged() {
-                false => self.carry_out(port, frame, slot, now),
-                true => self.carry_out_tagged(port, frame, slot, now),
+            let verdict = match slot.packet.care {
+                0 => self.carry_out(port, frame, slot, now),
+                _ => self.carry_out_with_care(port, frame, slot, now),
             };
             match verdict {
                 Verdict::Transmit(_) => transmitted += 1,
@@ -414,16 +414,31 @@ impl Forwarder {
         self.counters().transmitted.add(transmitted);
     }
 
+    /// The same of a packet that asks for more than the straight way.
+    #[cold]
+    #[inline(never)]
+    fn carry_out_with_care<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &mut Slot, now: Instant) -> Verdict {
+        if slot.packet.care & TAGS != 0 {
+            return self.carry_out_tagged(port, frame, slot, now);
+        }
+        self.prepare(port, &frame, slot, now);
+        self.carry_out(port, frame, slot, now)
+    }
+
+    /// What a packet with options gets, and one that begins a connection.
+    pub(super) fn prepare<P: Port>(&self, port: &mut P, frame: &Frame, slot: &Slot, now: Instant) {
+        if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_) | Decision::Gather) {
+            let (packet, service) = (&slot.packet, slot.target.new.address);
+            self.stamp_options(port.bytes_mut(frame), packet, &slot.decision, service, now);
+        }
+        if slot.packet.care & BEGINS != 0 && slot.decision.takes_on() {
+            self.clamp_mss(port.bytes_mut(frame), &slot.packet, slot.target.destination);
+        }
+    }
+
     /// Rewrites and sends one packet as was decided.
     #[inline(always)]
     pub(super) fn carry_out<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &Slot, now: Instant) -> Verdict {
-        if slot.packet.has_options() && !matches!(slot.decision, Decision::Verdict(_) | Decision::Gather) {
-            let (packet, service) = (&slot.packet, slot.target.new.address);
-            self.stamp_options(port.bytes_mut(&frame), packet, &slot.decision, service, now);
-        }
-        if slot.packet.opening & BEGINS != 0 && slot.decision.takes_on() {
-            self.clamp_mss(port.bytes_mut(&frame), &slot.packet, slot.target.destination);
-        }
         match slot.decision {
             Decision::Verdict(verdict) => self.settle(port, frame, slot.packet(), verdict),
             Decision::Forward(method) => self.forward(port, frame, &slot.packet, &slot.target, method),

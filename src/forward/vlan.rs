@@ -10,19 +10,11 @@
 use crate::base::{Frame, Instant, InterfaceId};
 use crate::forward::decide::Decision;
 use crate::forward::egress::NextHop;
-use crate::forward::parse::{self, ETHERNET_OCTETS, Packet, Parsed};
+use crate::forward::parse::{self, Packet, Parsed, TAGS};
 use crate::forward::pipeline::{Forwarder, Slot};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::wire::ethernet::Tags;
-
-impl Packet {
-    /// True when tags stand between the link header's addresses and type.
-    #[inline]
-    pub(super) const fn is_tagged(&self) -> bool {
-        self.network as usize != ETHERNET_OCTETS
-    }
-}
 
 impl Forwarder {
     /// Takes a frame apart that has tags; what has none is not ours to judge.
@@ -35,6 +27,7 @@ impl Forwarder {
         }
         let octets = tags.octets();
         let parsed = parse::parse_packet(&frame[octets..], ether_type, packet);
+        packet.care |= TAGS;
         packet.network += octets as u16;
         packet.transport += octets as u16;
         packet.interface = interface;
@@ -61,11 +54,13 @@ impl Forwarder {
         let octets = tags.octets();
         tags.take_out(port.bytes_mut(&frame));
         port.pull_front(&mut frame, octets);
+        slot.packet.care &= !TAGS;
         slot.packet.network -= octets as u16;
         slot.packet.transport -= octets as u16;
         self.shift_error(slot, octets);
         let is_known = slot.packet.interface != frame.interface;
         let mut port = Tagging { carrier: frame.interface, port, tags, is_known };
+        self.prepare(&mut port, &frame, slot, now);
         self.carry_out(&mut port, frame, slot, now)
     }
 
