@@ -35,8 +35,11 @@ impl Forwarder {
         }
         let octets = tags.octets();
         let parsed = parse::parse_packet(&frame[octets..], ether_type, packet);
-        packet.network += octets as u16;
-        packet.transport += octets as u16;
+        // Of all else the packet means nothing: it may be that of an earlier frame.
+        if matches!(parsed, Parsed::Transport | Parsed::Fragment | Parsed::IcmpError) {
+            packet.network += octets as u16;
+            packet.transport += octets as u16;
+        }
         packet.interface = interface;
         parsed
     }
