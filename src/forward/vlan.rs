@@ -152,8 +152,9 @@ impl<P: Port> Port for Tagging<'_, P> {
     }
 
     fn transmit(&mut self, mut frame: Frame, interface: InterfaceId) {
-        let keeps_tags = !self.is_known && interface == self.carrier;
-        if keeps_tags && !put_in(self.port, &mut frame, &self.tags) {
+        // What leaves for a VLAN device has its tags already.
+        let keeps_tags = || !self.is_known && interface == self.carrier && Tags::of(self.port.bytes(&frame)).is_none();
+        if keeps_tags() && !put_in(self.port, &mut frame, &self.tags) {
             return self.port.release(frame);
         }
         self.port.transmit(frame, interface);

@@ -219,3 +219,28 @@ fn fragments_are_tagged_frames_too() {
         assert_eq!(director.take_passed(), [(ETH0, last), (ETH0, first)]);
     }
 }
+
+/// A priority tag names no VLAN: what leaves for one has that one's tags alone.
+#[test]
+fn tags_of_no_vlan_do_not_go_into_one() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let bare = frame(STATION_1, client(false), vip(false), Some(SYN), b"");
+    let verdict = director.receive(ETH1, &with_tags(&bare, &tags(&[(0x8100, 0xa000)])));
+    assert_eq!(verdict, Some(Verdict::Transmit(ETH1)));
+    let (_, out) = sent(&mut director);
+    let (tags, out) = without_tags(&out);
+    assert_eq!(tags, servers());
+    assert_eq!(out[12..14], [0x08, 0x00]);
+    assert!(is_sound(&out));
+}
+
+/// More of them than 16 bits count in steps of a tag.
+#[test]
+fn malformed_packets_behind_tags_leave_nothing_to_the_next() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let mut broken = with_tags(&frame(STATION_0, client(false), vip(false), Some(SYN), b""), &clients());
+    broken[18 + 10] ^= 0xff;
+    for _ in 0..(1 << 16) / 4 + 1 {
+        assert_eq!(director.receive(ETH0, &broken), Some(Verdict::Drop(DropReason::HeaderChecksum)));
+    }
+}
