@@ -153,7 +153,7 @@ impl LocalPort<'_> {
         }
     }
 
-    /// Notes the sequence number of the client's SYN.
+    /// Notes the sequence number of the client's SYN, which the server has taken.
     pub fn set_client_sequence(&self, sequence: u32) {
         self.0.set_in_packets(sequence);
         self.0.set_flags(self.0.flags().with(Flags::CLIENT_SEQUENCE).without(Flags::HEADER_ARRIVED));

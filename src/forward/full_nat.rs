@@ -14,7 +14,7 @@ use crate::forward::parse::{ETHERNET_OCTETS, Packet};
 use crate::forward::pipeline::{Forwarder, flow_hash};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
-use crate::forward::tcp_stream;
+use crate::forward::tcp_stream::{self, Prefix};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Route;
@@ -45,11 +45,8 @@ enum Stream {
         header_octets: u32,
         is_due: bool,
     },
-    /// To the client: acknowledgments without the header, which ends before `first`.
-    Before {
-        header_octets: u32,
-        first: u32,
-    },
+    /// To the client: acknowledgments without the header.
+    Before(Prefix),
 }
 
 impl Forwarder {
@@ -144,8 +141,8 @@ impl Forwarder {
         let local = found.local_port()?;
         let stream = match (related.protocol, local.full_nat(), local.client_sequence()) {
             (Protocol::Tcp, FullNat::Proxy, Some(first)) => {
-                let header_octets = tcp_stream::header_octets(client.address.family());
-                Stream::Before { header_octets, first: first.wrapping_add(1) }
+                let octets = tcp_stream::header_octets(client.address.family());
+                Stream::Before(Prefix { octets, first: still_to_come(&local, first) })
             }
             _ => Stream::Nothing,
         };
@@ -274,8 +271,8 @@ impl Forwarder {
         packet.destination = exchange.other;
         packet.partial_checksum = false;
         nat::rewrite(bytes, &packet, Side::Source, service);
-        if let Stream::Before { header_octets, first } = exchange.stream {
-            tcp_stream::shift_acknowledgment(segment_mut(bytes, &packet), header_octets, first);
+        if let Stream::Before(prefix) = exchange.stream {
+            tcp_stream::shift_acknowledgment(segment_mut(bytes, &packet), prefix);
         }
         self.send(port, frame, packet.family, &next)
     }
@@ -325,8 +322,8 @@ impl Forwarder {
         };
         let bytes = port.bytes_mut(&frame);
         nat::decrement_ttl(bytes, packet);
-        if let Stream::Before { header_octets, first } = exchange.stream {
-            tcp_stream::shift_quoted(related.quoted_transport(bytes), header_octets, first);
+        if let Stream::Before(prefix) = exchange.stream {
+            tcp_stream::shift_quoted(related.quoted_transport(bytes), prefix);
         }
         related.rewrite(bytes, network, family, Side::Destination, told);
         related.rewrite(bytes, network, family, Side::Source, teller);
@@ -337,6 +334,11 @@ impl Forwarder {
 /// The segment in a frame, from its header on.
 fn segment_mut<'a>(frame: &'a mut [u8], packet: &Packet) -> &'a mut [u8] {
     &mut frame[usize::from(packet.transport)..usize::from(packet.network) + usize::from(packet.length)]
+}
+
+/// Number of the header's first octet as long as it has not arrived, of a stream whose SYN had the number `syn`.
+fn still_to_come(local: &LocalPort<'_>, syn: u32) -> Option<u32> {
+    (!local.has_header_arrived()).then_some(syn.wrapping_add(1))
 }
 
 /// What a segment says of the connection's sequence numbers, and what it needs.
@@ -361,10 +363,8 @@ fn read_segment(local: LocalPort<'_>, direction: Direction, octets: &[u8], clien
             let is_early = first == Some(acknowledged) && flags & (FLAG_SYN | FLAG_RST | FLAG_ACK) == FLAG_ACK;
             if is_early { Stream::Option } else { Stream::Nothing }
         }
-        (_, Direction::Inbound) if flags & FLAG_SYN != 0 => {
-            local.set_client_sequence(sequence);
-            Stream::Nothing
-        }
+        // Whether the server takes it, its answer tells: a late or forged one moves nothing.
+        (_, Direction::Inbound) if flags & FLAG_SYN != 0 => Stream::Nothing,
         (_, Direction::Inbound) => match local.client_sequence() {
             None => Stream::Nothing,
             Some(first) => {
@@ -373,14 +373,18 @@ fn read_segment(local: LocalPort<'_>, direction: Direction, octets: &[u8], clien
                 Stream::Behind { header_octets, is_due }
             }
         },
+        (_, Direction::Outbound) if flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN | FLAG_ACK => {
+            local.set_client_sequence(acknowledged.wrapping_sub(1));
+            Stream::Nothing
+        }
+        // Of a reset only the answer to a SYN is acknowledged by number (RFC 9293 section 3.5.3), and that is the client's.
         (_, Direction::Outbound) => match local.client_sequence() {
-            Some(first) if flags & FLAG_ACK != 0 => {
-                let first = first.wrapping_add(1);
-                let heard = acknowledged.wrapping_sub(first) as i32;
-                if heard >= header_octets as i32 {
+            Some(syn) if flags & (FLAG_RST | FLAG_ACK) == FLAG_ACK => {
+                let first = still_to_come(&local, syn);
+                if first.is_some_and(|first| acknowledged.wrapping_sub(first) as i32 >= header_octets as i32) {
                     local.set_header_arrived();
                 }
-                Stream::Before { header_octets, first }
+                Stream::Before(Prefix { octets: header_octets, first })
             }
             _ => Stream::Nothing,
         },

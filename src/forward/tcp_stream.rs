@@ -193,25 +193,37 @@ pub(super) fn shift_sequence(segment: &mut [u8], octets: u32) {
     view.set_checksum(Update::new(sum).remove_u32(old).add_u32(new).finish());
 }
 
-/// `number`, which counts the header of `octets` that the stream has from `first` on, as its client counts.
-fn without_header(number: u32, octets: u32, first: u32) -> u32 {
-    match number.wrapping_sub(first) {
-        // Of before the stream's beginning, as of a SYN.
-        behind if behind as i32 <= 0 => number,
-        within if within < octets => first,
-        _ => number.wrapping_sub(octets),
+/// The header in front of a client's stream, as the numbers of its server's segments count it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Prefix {
+    pub(super) octets: u32,
+    /// Number of its first octet; `None` once it has arrived: from then on all numbers lie behind it, as far as they
+    /// may have come by then.
+    pub(super) first: Option<u32>,
+}
+
+impl Prefix {
+    /// A number of the server as its client counts.
+    fn without(self, number: u32) -> u32 {
+        let Some(first) = self.first else { return number.wrapping_sub(self.octets) };
+        match number.wrapping_sub(first) {
+            // Of before the stream's beginning, as of a SYN.
+            behind if behind as i32 <= 0 => number,
+            within if within < self.octets => first,
+            _ => number.wrapping_sub(self.octets),
+        }
     }
 }
 
 /// Moves what a segment of the server acknowledges to where the client's stream has it.
-pub(super) fn shift_acknowledgment(segment: &mut [u8], octets: u32, first: u32) {
+pub(super) fn shift_acknowledgment(segment: &mut [u8], prefix: Prefix) {
     let Ok(view) = Segment::new_checked(&*segment) else { return };
     let (header_octets, acknowledged) = (view.header_length(), view.acknowledgment());
     let header = &mut segment[..header_octets];
     let before = Sum::default().add_bytes(header).folded();
     let mut view = Segment::new_unchecked(&mut *header);
-    view.set_acknowledgment(without_header(acknowledged, octets, first));
-    for_each_block_edge(&mut header[HEADER_OCTETS..], |number| without_header(number, octets, first));
+    view.set_acknowledgment(prefix.without(acknowledged));
+    for_each_block_edge(&mut header[HEADER_OCTETS..], |number| prefix.without(number));
     let after = Sum::default().add_bytes(header).folded();
     let mut view = Segment::new_unchecked(header);
     let sum = Update::new(view.checksum()).remove_u16(before).add_u16(after).finish();
@@ -220,10 +232,10 @@ pub(super) fn shift_acknowledgment(segment: &mut [u8], octets: u32, first: u32) 
 
 /// Moves the sequence number that an ICMP error quotes of a segment to where its sender has it. Quoted checksums stay:
 /// nobody verifies them.
-pub(super) fn shift_quoted(transport: &mut [u8], octets: u32, first: u32) {
+pub(super) fn shift_quoted(transport: &mut [u8], prefix: Prefix) {
     if let Some(number) = transport.get_mut(4..8) {
         let old = u32::from_be_bytes([number[0], number[1], number[2], number[3]]);
-        number.copy_from_slice(&without_header(old, octets, first).to_be_bytes());
+        number.copy_from_slice(&prefix.without(old).to_be_bytes());
     }
 }
 
@@ -320,7 +332,12 @@ mod tests {
             (first.wrapping_add(29), first.wrapping_add(1)),
             (first.wrapping_add(1_000_028), first.wrapping_add(1_000_000)),
         ] {
-            assert_eq!(without_header(number, octets, first), expected, "{number}");
+            assert_eq!(Prefix { octets, first: Some(first) }.without(number), expected, "{number}");
+        }
+        let arrived = Prefix { octets, first: None };
+        for octets_behind in [28, 1_000_028, 3 << 30, u32::MAX] {
+            let number = first.wrapping_add(octets_behind);
+            assert_eq!(arrived.without(number), number.wrapping_sub(28), "{octets_behind}");
         }
     }
 }

@@ -203,6 +203,33 @@ fn a_header_names_the_client_before_its_stream() {
     }
 }
 
+/// A client that has sent gigabytes hears what it has sent, and no SYN but one that the server takes counts.
+#[test]
+fn numbers_stay_right_however_long_a_stream_is_and_whoever_sends_a_syn() {
+    let mut director = balanced(false, FullNat::Proxy);
+    let (client, vip, server) = (client(false), vip(false), server_of(false));
+    let local = open(&mut director, false, client);
+    let octets = 28;
+    let acknowledge = |director: &mut Director, number: u32| {
+        carry(director, ETH1, &segment(STATION_1, (server, local), (5001, number), ACK, b"")).numbers.1
+    };
+    assert_eq!(acknowledge(&mut director, 1001 + octets), 1001);
+    for behind in [1, (1 << 31) - 1, 1 << 31, 3 << 30, u32::MAX] {
+        let number = 1001_u32.wrapping_add(octets).wrapping_add(behind);
+        assert_eq!(acknowledge(&mut director, number), 1001_u32.wrapping_add(behind), "{behind}");
+    }
+    // The server answers a SYN out of place by acknowledging what it has.
+    carry(&mut director, ETH0, &segment(STATION_0, (client, vip), (77, 0), SYN, b""));
+    assert_eq!(acknowledge(&mut director, 1001 + octets + 9), 1010);
+    // One that it takes begins the stream anew, header and all.
+    let answer = segment(STATION_1, (server, local), (9000, 78), SYN | ACK, b"");
+    assert_eq!(carry(&mut director, ETH1, &answer).numbers, (9000, 78));
+    let first = segment(STATION_0, (client, vip), (78, 9001), ACK | PSH, b"GET");
+    let both: Vec<_> = carry_all(&mut director, ETH0, &first).iter().map(|seen| seen.numbers.0).collect();
+    assert_eq!(both, [78, 78 + octets]);
+    assert_eq!(acknowledge(&mut director, 78 + octets + 3), 81);
+}
+
 #[test]
 fn errors_cross_in_both_directions() {
     let mut director = balanced(false, FullNat::Silent);
