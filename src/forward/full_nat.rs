@@ -19,7 +19,7 @@ use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Route;
 use crate::service::{FullNat, Protocol};
-use crate::wire::tcp::{FLAG_ACK, FLAG_RST, FLAG_SYN, Segment};
+use crate::wire::tcp::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, Segment};
 
 /// Local ports that are tried for a connection; when all are in use, there is none for it.
 const ATTEMPTS: u32 = 64;
@@ -217,15 +217,23 @@ impl Forwarder {
         if let Stream::Behind { header_octets, is_due } = exchange.stream {
             let service = packet.destination;
             packet.destination = target.new;
-            if is_due && !self.send_header(port, &frame, &packet, (client, service), &next) {
-                return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
+            if is_due {
+                let Some(verdict) = self.send_header(port, &frame, &packet, (client, service), &next) else {
+                    return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
+                };
+                // The header says all that a bare acknowledgment does. Were it lost and the acknowledgment not, a server
+                // that waits for the client and a client that waits for the server would send nothing again.
+                if is_bare(port.bytes(&frame), &packet) {
+                    port.release(frame);
+                    return verdict;
+                }
             }
             tcp_stream::shift_sequence(segment_mut(port.bytes_mut(&frame), &packet), header_octets);
         }
         self.send(port, frame, packet.family, &next)
     }
 
-    /// Sends the header that names the client, as a segment before that of the frame; false without a free frame.
+    /// Sends the header that names the client, as a segment before that of the frame; `None` without a free frame.
     #[cold]
     fn send_header<P: Port>(
         &mut self,
@@ -234,16 +242,15 @@ impl Forwarder {
         packet: &Packet,
         (client, service): (Endpoint, Endpoint),
         next: &NextHop,
-    ) -> bool {
+    ) -> Option<Verdict> {
         self.identification = self.identification.wrapping_add(1);
         let header = tcp_stream::ClientHeader::new(client, service);
-        let octets = header.segment_octets(packet.family);
-        let Some(before) = port.allocate(ETHERNET_OCTETS + octets, frame.interface) else { return false };
         // The port has one frame's octets at a time: what is copied goes by way of the stack.
         let model = tcp_stream::Model::of(port.bytes(frame), packet);
+        let octets = header.segment_octets(packet.family, &model);
+        let before = port.allocate(ETHERNET_OCTETS + octets, frame.interface)?;
         header.emit(&mut port.bytes_mut(&before)[ETHERNET_OCTETS..], &model, packet, self.identification);
-        let _ = self.send(port, before, packet.family, next);
-        true
+        Some(self.send(port, before, packet.family, next))
     }
 
     fn exchange_to_client<P: Port>(
@@ -334,6 +341,13 @@ impl Forwarder {
 /// The segment in a frame, from its header on.
 fn segment_mut<'a>(frame: &'a mut [u8], packet: &Packet) -> &'a mut [u8] {
     &mut frame[usize::from(packet.transport)..usize::from(packet.network) + usize::from(packet.length)]
+}
+
+/// True when a segment carries nothing and ends nothing.
+fn is_bare(frame: &[u8], packet: &Packet) -> bool {
+    let end = usize::from(packet.network) + usize::from(packet.length);
+    let segment = Segment::new_unchecked(&frame[usize::from(packet.transport)..end]);
+    segment.payload().is_empty() && segment.flags() & FLAG_FIN == 0
 }
 
 /// Number of the header's first octet as long as it has not arrived, of a stream whose SYN had the number `syn`.

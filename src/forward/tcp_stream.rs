@@ -61,11 +61,12 @@ impl ClientHeader {
     }
 
     /// Octets of the IP packet that carries it over the family.
-    pub(super) const fn segment_octets(&self, family: Family) -> usize {
-        ip_octets(family) + HEADER_OCTETS + self.length
+    pub(super) const fn segment_octets(&self, family: Family, model: &Model) -> usize {
+        ip_octets(family) + model.tcp_octets + self.length
     }
 
-    /// Writes the IP packet that carries it: `packet`'s addresses and ports, `model`'s numbers.
+    /// Writes the IP packet that carries it: `packet`'s addresses and ports, `model`'s numbers and options: without
+    /// timestamps, some receivers drop a segment (RFC 7323 section 3.2).
     pub(super) fn emit(&self, buffer: &mut [u8], model: &Model, packet: &Packet, identification: u16) {
         let (ip, segment) = buffer.split_at_mut(ip_octets(packet.family));
         ip.copy_from_slice(&model.ip[..ip.len()]);
@@ -85,12 +86,12 @@ impl ClientHeader {
                 ip[6] = packet.protocol.number();
             }
         }
-        segment[HEADER_OCTETS..].copy_from_slice(&self.octets[..self.length]);
-        let header = &mut segment[..HEADER_OCTETS];
-        header.copy_from_slice(&model.tcp);
-        header[12] = ((HEADER_OCTETS / 4) << 4) as u8;
+        segment[model.tcp_octets..].copy_from_slice(&self.octets[..self.length]);
+        let header = &mut segment[..model.tcp_octets];
+        header.copy_from_slice(&model.tcp[..model.tcp_octets]);
+        header[12] = ((model.tcp_octets / 4) << 4) as u8;
         header[13] = FLAG_ACK | FLAG_PSH;
-        header[CHECKSUM_OFFSET + 2..].fill(0);
+        header[CHECKSUM_OFFSET + 2..HEADER_OCTETS].fill(0);
         let (source, destination) = (packet.source.address, packet.destination.address);
         let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), u32::from(octets));
         let sum = checksum::transport(pseudo, segment, CHECKSUM_OFFSET);
@@ -118,20 +119,23 @@ fn put_address(buffer: &mut [u8], endpoint: Endpoint) -> usize {
     }
 }
 
-/// The fixed headers of a segment, to make another one by.
+/// The IP header of a segment without options and its TCP header with them, to make another one by.
 pub(super) struct Model {
     ip: [u8; V6_HEADER_OCTETS],
-    tcp: [u8; HEADER_OCTETS],
+    tcp: [u8; HEADER_OCTETS_MAX],
+    tcp_octets: usize,
 }
 
 impl Model {
-    /// Those of the packet in a frame.
+    /// Those of the packet in a frame, whose TCP header is whole.
     pub(super) fn of(frame: &[u8], packet: &Packet) -> Self {
         let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
-        let mut model = Model { ip: [0; V6_HEADER_OCTETS], tcp: [0; HEADER_OCTETS] };
+        let end = network + usize::from(packet.length);
+        let tcp_octets = Segment::new_unchecked(&frame[transport..end]).header_length();
+        let mut model = Model { ip: [0; V6_HEADER_OCTETS], tcp: [0; HEADER_OCTETS_MAX], tcp_octets };
         let octets = ip_octets(packet.family);
         model.ip[..octets].copy_from_slice(&frame[network..network + octets]);
-        model.tcp.copy_from_slice(&frame[transport..transport + HEADER_OCTETS]);
+        model.tcp[..tcp_octets].copy_from_slice(&frame[transport..transport + tcp_octets]);
         model
     }
 }

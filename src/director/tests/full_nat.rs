@@ -69,6 +69,24 @@ fn segment(
     bytes
 }
 
+/// The same with one more option, a timestamp, in front of the payload.
+fn with_timestamp(frame: &[u8]) -> Vec<u8> {
+    const OPTION: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9];
+    let mut bytes = [&frame[..54], &OPTION, &frame[54..]].concat();
+    bytes[16..18].copy_from_slice(&((frame.len() - 14 + 12) as u16).to_be_bytes());
+    bytes[24..26].fill(0);
+    let sum = crate::wire::checksum::of(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes[46] = 8 << 4;
+    let (from, to) = (u32::from_be_bytes(bytes[26..30].try_into().unwrap()), &bytes[30..34]);
+    let to = u32::from_be_bytes(to.try_into().unwrap());
+    let octets = bytes.len() as u32 - 34;
+    let pseudo = crate::wire::checksum::pseudo_header(Address::v4(from), Address::v4(to), 6, octets);
+    let sum = crate::wire::checksum::transport(pseudo, &bytes[34..], 16);
+    bytes[50..52].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
 /// What left the director: who to whom, numbers, options, payload.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -180,8 +198,7 @@ fn a_header_names_the_client_before_its_stream() {
         let greeting = segment(STATION_0, (client, vip), (1001, 5001), ACK, b"");
         // Twice: the header may have been lost.
         for _ in 0..2 {
-            let both = carry_all(&mut director, ETH0, &greeting);
-            let [header, empty] = &both[..] else { panic!("{both:?}") };
+            let header = carry(&mut director, ETH0, &greeting);
             assert_eq!((header.source, header.destination, header.numbers), (local, server, (1001, 5001)));
             assert_eq!(header.payload.len(), octets as usize);
             assert_eq!(
@@ -189,7 +206,18 @@ fn a_header_names_the_client_before_its_stream() {
                 if v6 { *b"\r\n\r\n\0\r\nQUIT\n\x21\x21" } else { *b"\r\n\r\n\0\r\nQUIT\n\x21\x11" }
             );
             assert!(header.payload.ends_with(&[client.port.to_be_bytes(), vip.port.to_be_bytes()].concat()));
-            assert_eq!((empty.numbers, empty.payload.len()), ((1001 + octets, 5001), 0));
+        }
+        // A segment with something of its own follows it.
+        let both = carry_all(&mut director, ETH0, &segment(STATION_0, (client, vip), (1001, 5001), ACK, b"GET"));
+        let [header, own] = &both[..] else { panic!("{both:?}") };
+        assert_eq!((header.numbers, header.payload.len()), ((1001, 5001), octets as usize));
+        assert_eq!((own.numbers, &own.payload[..]), ((1001 + octets, 5001), &b"GET"[..]));
+        if !v6 {
+            let last = segment(STATION_0, (client, vip), (1001, 5001), ACK | FIN, b"");
+            let both = carry_all(&mut director, ETH0, &with_timestamp(&last));
+            let [header, own] = &both[..] else { panic!("{both:?}") };
+            assert_eq!((header.options.len(), &header.options), (12, &own.options), "receivers may insist on timestamps");
+            assert_eq!((header.payload.len(), own.payload.len()), (octets as usize, 0));
         }
         // What of the header has arrived is no news to the client.
         for (heard, told) in [(1001, 1001), (1001 + 5, 1001), (1001 + octets, 1001), (1001 + octets + 3, 1004)] {
