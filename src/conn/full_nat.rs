@@ -104,7 +104,11 @@ impl Table {
         // Its words are read without its bucket: whatever the entry is by now, it must be the alias's connection there.
         let hash = self.hash_of_entry(self.entry(id));
         self.find(hash, now, move |entry| {
-            entry.id() == id && entry.flags().has(Flags::FULL_NAT) && entry.extra() == alias.0
+            // Its alias is in the table as long as it is: cells that both were used again are others' by their words.
+            entry.id() == id
+                && entry.flags().has(Flags::FULL_NAT)
+                && entry.extra() == alias.0
+                && matches(self.entry(alias))
         })
     }
 }

@@ -23,6 +23,8 @@ use crate::wire::tcp::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, Segment};
 
 /// Local ports that are tried for a connection; when all are in use, there is none for it.
 const ATTEMPTS: u32 = 64;
+/// How far away the next try is when a port is in use: ports are given in a row, so its neighbours may be, too.
+const STEP_ASIDE: u32 = 0x9e37_79b1;
 
 /// What becomes of a packet of full NAT beside its forwarding.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +65,7 @@ impl Forwarder {
             let local = Endpoint::new(address, port);
             match self.shared.connections.reserve(protocol, local, connection.destination, full_nat, now) {
                 Reservation::Made(reserved) => return Ok(reserved),
-                Reservation::InUse => {}
+                Reservation::InUse => self.local_place.set(place.wrapping_add(STEP_ASIDE)),
                 Reservation::Full => return Err(DropReason::TableFull),
             }
         }
@@ -80,7 +82,7 @@ impl Forwarder {
         packet: &Packet,
     ) -> Decision {
         let Some(local) = found.local_port() else {
-            // Another worker is about to give it one: its first packets raced.
+            // Every one in the table has one: only a copy may have left it behind.
             return Decision::Verdict(Verdict::Drop(DropReason::NoLocalPort));
         };
         let client = found.entry().client();

@@ -315,6 +315,27 @@ fn no_two_connections_share_a_port_and_all_come_back() {
     assert_eq!(director.shared().connections.used().0, 0);
 }
 
+/// Long-lived connections have the ports that they got, one beside the other: that is no reason to refuse a client.
+#[test]
+fn a_row_of_ports_in_use_is_stepped_over() {
+    let mut director = balanced(false, FullNat::Silent);
+    let open = |director: &mut Director, number: u16| {
+        let syn = segment(STATION_0, (endpoint("10.1.0.7", 10_000 + number), vip(false)), (1, 0), SYN, b"");
+        carry(director, ETH0, &syn).source
+    };
+    let first = open(&mut director, 0);
+    for port in 1..=300 {
+        let port = (first.port - LOCAL_PORT_FIRST + port) % (u16::MAX - LOCAL_PORT_FIRST + 1) + LOCAL_PORT_FIRST;
+        let local = Endpoint::new(first.address, port);
+        let connections = &director.shared().connections;
+        let reservation = connections.reserve(Protocol::Tcp, local, server_of(false), FullNat::Silent, director.now());
+        assert!(matches!(reservation, crate::conn::Reservation::Made(_)));
+    }
+    for number in 1..=100 {
+        open(&mut director, number);
+    }
+}
+
 #[test]
 fn what_is_not_a_connections_is_the_hosts() {
     let mut director = balanced(false, FullNat::Silent);
