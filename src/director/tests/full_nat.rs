@@ -216,7 +216,11 @@ fn a_header_names_the_client_before_its_stream() {
             let last = segment(STATION_0, (client, vip), (1001, 5001), ACK | FIN, b"");
             let both = carry_all(&mut director, ETH0, &with_timestamp(&last));
             let [header, own] = &both[..] else { panic!("{both:?}") };
-            assert_eq!((header.options.len(), &header.options), (12, &own.options), "receivers may insist on timestamps");
+            assert_eq!(
+                (header.options.len(), &header.options),
+                (12, &own.options),
+                "receivers may insist on timestamps"
+            );
             assert_eq!((header.payload.len(), own.payload.len()), (octets as usize, 0));
         }
         // What of the header has arrived is no news to the client.

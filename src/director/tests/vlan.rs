@@ -43,9 +43,14 @@ fn without_tags(frame: &[u8]) -> (Tags, Vec<u8>) {
 }
 
 fn on_vlans(v6: bool, method: Method, server: &str) -> Director {
+    on_vlans_and(v6, method, server, "")
+}
+
+/// The same with more lines.
+fn on_vlans_and(v6: bool, method: Method, server: &str, more: &str) -> Director {
     let mut director = balancing(v6, method, server, if method == Method::Masquerading { 8080 } else { 80 });
     let mut database = Database::new(&["eth0".to_owned(), "eth1".to_owned()]);
-    for line in net_file::parse(VLANS).unwrap() {
+    for line in net_file::parse(&format!("{VLANS}{more}")).unwrap() {
         database.apply(&line).unwrap();
     }
     director.set_routes(database.snapshot());
@@ -198,6 +203,19 @@ fn fragments_are_tagged_frames_too() {
             fragment
         })
     };
+    // A device may have a link address of its own.
+    let own = STATION_1;
+    let to_own = |mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&own);
+        frame
+    };
+    let mut director =
+        on_vlans_and(false, Method::Masquerading, "10.2.0.1", "link set eth0.7 address 02:00:00:00:01:fe\n");
+    let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&to_own(fragment), &clients()));
+    assert_eq!(director.receive(ETH0, &last), Some(Verdict::Hold));
+    assert_eq!(director.receive(ETH0, &first), Some(Verdict::Transmit(ETH1)));
+    assert_eq!(director.take_transmitted().len(), 2);
+
     for method in [Method::Masquerading, Method::DirectRouting, Method::Tunnelling] {
         let mut director = on_vlans(false, method, "10.2.0.1");
         let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&fragment, &clients()));
