@@ -122,7 +122,9 @@ impl Table {
             let held = Held::lock(self.bucket_at(bucket));
             let mut drop_if = |place: Place| {
                 let entry = self.entry(place.id);
-                if entry.flags().has(Flags::ALIAS) || !condemned(entry) {
+                // An alias without its connection is of no use; with it, it stays as long as that does.
+                let goes = if entry.flags().has(Flags::ALIAS) { entry.controlled() == 0 } else { condemned(entry) };
+                if !goes {
                     return;
                 }
                 let controller = entry.controller();
@@ -170,8 +172,8 @@ mod tests {
 
     use super::*;
     use crate::base::{Duration, Endpoint};
-    use crate::conn::{Direction, Event, Inserted, Key, New, TableConfig};
-    use crate::service::{Destinations, Method, ServiceId, Tunnel};
+    use crate::conn::{Direction, Event, Inserted, Key, New, Reservation, TableConfig};
+    use crate::service::{Destinations, FullNat, Method, ServiceId, Tunnel};
 
     const LIVE: DestinationId = DestinationId(1);
     const REMOVED: DestinationId = DestinationId(2);
@@ -273,6 +275,27 @@ mod tests {
             let later = now + Duration::from_secs(61);
             defend(&table, &mut DropEntry::default(), if assured { later } else { now });
             assert_eq!(table.used().0, u32::from(assured));
+        }
+    }
+
+    #[test]
+    fn an_alias_goes_after_its_connection_and_not_before() {
+        let (now, server) = (Instant::START, endpoint("10.2.0.1", 80));
+        let (syn, ack) = (Event::Tcp(tcp::Event::Syn), Event::Tcp(tcp::Event::Ack));
+        for (events, left) in [(&[syn][..], 0), (&[syn, ack], 2)] {
+            let table = table();
+            let local = endpoint("10.2.0.254", 1024);
+            let reservation = table.reserve(Protocol::Tcp, local, server, FullNat::Silent, now);
+            let Reservation::Made(reserved) = reservation else { panic!("the port is free") };
+            let mut connection = new(Protocol::Tcp, endpoint("10.1.0.1", 1), LIVE);
+            connection.flags = connection.flags.with(Flags::FULL_NAT);
+            let hash = table.hash(connection.key.protocol, connection.key.client);
+            let Inserted::New(found) = table.insert(hash, &connection, now) else { panic!("not inserted") };
+            found.attach(reserved);
+            events.iter().for_each(|event| found.follow(Direction::Inbound, *event, false));
+            drop(found);
+            defend(&table, &mut DropEntry::default(), now);
+            assert_eq!(table.used(), (left, 0));
         }
     }
 

@@ -104,7 +104,11 @@ impl Table {
         // Its words are read without its bucket: whatever the entry is by now, it must be the alias's connection there.
         let hash = self.hash_of_entry(self.entry(id));
         self.find(hash, now, move |entry| {
-            entry.id() == id && entry.flags().has(Flags::FULL_NAT) && entry.extra() == alias.0
+            // Its alias is in the table as long as it is: cells that both were used again are others' by their words.
+            entry.id() == id
+                && entry.flags().has(Flags::FULL_NAT)
+                && entry.extra() == alias.0
+                && matches(self.entry(alias))
         })
     }
 }
@@ -153,7 +157,7 @@ impl LocalPort<'_> {
         }
     }
 
-    /// Notes the sequence number of the client's SYN.
+    /// Notes the sequence number of the client's SYN, which the server has taken.
     pub fn set_client_sequence(&self, sequence: u32) {
         self.0.set_in_packets(sequence);
         self.0.set_flags(self.0.flags().with(Flags::CLIENT_SEQUENCE).without(Flags::HEADER_ARRIVED));

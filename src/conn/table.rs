@@ -242,7 +242,9 @@ impl Table {
                 Method::Masquerading => entry.destination_endpoint(),
                 _ => entry.virtual_service(),
             };
-            entry.protocol_code() == code && entry.client() == client && !flags.has(Flags::TEMPLATE) && from() == other
+            // Of an alias only the local port's own packets are (see `full_nat`).
+            let is_connection = flags.0 & (Flags::TEMPLATE.0 | Flags::ALIAS.0) == 0;
+            entry.protocol_code() == code && entry.client() == client && is_connection && from() == other
         })
     }
 

@@ -144,6 +144,9 @@ impl Forwarder {
         let tags = Tags::of(port.bytes(&first.frame)).map(|(tags, _)| tags).unwrap_or_default();
         let (link, packet) = buffer[WHOLE_START..].split_at_mut(ETHERNET_OCTETS);
         link.copy_from_slice(&port.bytes(&first.frame)[..ETHERNET_OCTETS]);
+        // Each fragment was for the station of its VLAN, which need not be that of the interface.
+        let station: [u8; 6] = std::array::from_fn(|at| link[at]);
+        link[..6].copy_from_slice(self.station(interface));
         link[12..].copy_from_slice(&ether_type(datagram.family()).to_be_bytes());
         let (octets, unfragmented) =
             datagram.write(packet, ETHERNET_OCTETS + tags.octets(), |frame| port.bytes(frame))?;
@@ -156,6 +159,8 @@ impl Forwarder {
         batch.push(frame);
         let mut slots = [Slot::unused()];
         self.parse(&wrapped, &batch, &mut slots, now);
+        wrapped.bytes_mut(&batch[0])[..6].copy_from_slice(&station);
+        wrapped.is_changed = false;
         let [slot] = &mut slots;
         if matches!(slot.decision, Decision::Gather) {
             // A fragment within fragments: the host's to make sense of.

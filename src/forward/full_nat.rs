@@ -14,15 +14,17 @@ use crate::forward::parse::{ETHERNET_OCTETS, Packet};
 use crate::forward::pipeline::{Forwarder, flow_hash};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
-use crate::forward::tcp_stream;
+use crate::forward::tcp_stream::{self, Prefix};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::port::Port;
 use crate::route::Route;
 use crate::service::{FullNat, Protocol};
-use crate::wire::tcp::{FLAG_ACK, FLAG_RST, FLAG_SYN, Segment};
+use crate::wire::tcp::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, Segment};
 
 /// Local ports that are tried for a connection; when all are in use, there is none for it.
 const ATTEMPTS: u32 = 64;
+/// How far away the next try is when a port is in use: ports are given in a row, so its neighbours may be, too.
+const STEP_ASIDE: u32 = 0x9e37_79b1;
 
 /// What becomes of a packet of full NAT beside its forwarding.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +42,15 @@ enum Stream {
     Nothing,
     /// The option that names the client.
     Option,
+    /// No payload: of a SYN, whose data would come before the header.
+    Bare,
     /// To the server: sequence numbers behind the header, whose octets come first if it has not arrived.
     Behind {
         header_octets: u32,
         is_due: bool,
     },
-    /// To the client: acknowledgments without the header, which ends before `first`.
-    Before {
-        header_octets: u32,
-        first: u32,
-    },
+    /// To the client: acknowledgments without the header.
+    Before(Prefix),
 }
 
 impl Forwarder {
@@ -66,7 +67,7 @@ impl Forwarder {
             let local = Endpoint::new(address, port);
             match self.shared.connections.reserve(protocol, local, connection.destination, full_nat, now) {
                 Reservation::Made(reserved) => return Ok(reserved),
-                Reservation::InUse => {}
+                Reservation::InUse => self.local_place.set(place.wrapping_add(STEP_ASIDE)),
                 Reservation::Full => return Err(DropReason::TableFull),
             }
         }
@@ -83,7 +84,7 @@ impl Forwarder {
         packet: &Packet,
     ) -> Decision {
         let Some(local) = found.local_port() else {
-            // Another worker is about to give it one: its first packets raced.
+            // Every one in the table has one: only a copy may have left it behind.
             return Decision::Verdict(Verdict::Drop(DropReason::NoLocalPort));
         };
         let client = found.entry().client();
@@ -144,8 +145,8 @@ impl Forwarder {
         let local = found.local_port()?;
         let stream = match (related.protocol, local.full_nat(), local.client_sequence()) {
             (Protocol::Tcp, FullNat::Proxy, Some(first)) => {
-                let header_octets = tcp_stream::header_octets(client.address.family());
-                Stream::Before { header_octets, first: first.wrapping_add(1) }
+                let octets = tcp_stream::header_octets(client.address.family());
+                Stream::Before(Prefix { octets, first: still_to_come(&local, first) })
             }
             _ => Stream::Nothing,
         };
@@ -207,6 +208,10 @@ impl Forwarder {
         }
         let mut packet = *packet;
         let client = packet.source;
+        if exchange.stream == Stream::Bare {
+            // The client sends it again behind its SYN (RFC 7413 section 3).
+            tcp_stream::cut_payload(port, &mut frame, &mut packet);
+        }
         nat::send_off(port.bytes_mut(&frame), &packet);
         packet.partial_checksum = false;
         if exchange.stream == Stream::Option {
@@ -220,15 +225,23 @@ impl Forwarder {
         if let Stream::Behind { header_octets, is_due } = exchange.stream {
             let service = packet.destination;
             packet.destination = target.new;
-            if is_due && !self.send_header(port, &frame, &packet, (client, service), &next) {
-                return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
+            if is_due {
+                let Some(verdict) = self.send_header(port, &frame, &packet, (client, service), &next) else {
+                    return self.settle(port, frame, None, Verdict::Drop(DropReason::NoFrame));
+                };
+                // The header says all that a bare acknowledgment does. Were it lost and the acknowledgment not, a server
+                // that waits for the client and a client that waits for the server would send nothing again.
+                if is_bare(port.bytes(&frame), &packet) {
+                    port.release(frame);
+                    return verdict;
+                }
             }
             tcp_stream::shift_sequence(segment_mut(port.bytes_mut(&frame), &packet), header_octets);
         }
         self.send(port, frame, packet.family, &next)
     }
 
-    /// Sends the header that names the client, as a segment before that of the frame; false without a free frame.
+    /// Sends the header that names the client, as a segment before that of the frame; `None` without a free frame.
     #[cold]
     fn send_header<P: Port>(
         &mut self,
@@ -237,16 +250,15 @@ impl Forwarder {
         packet: &Packet,
         (client, service): (Endpoint, Endpoint),
         next: &NextHop,
-    ) -> bool {
+    ) -> Option<Verdict> {
         self.identification = self.identification.wrapping_add(1);
         let header = tcp_stream::ClientHeader::new(client, service);
-        let octets = header.segment_octets(packet.family);
-        let Some(before) = port.allocate(ETHERNET_OCTETS + octets, frame.interface) else { return false };
         // The port has one frame's octets at a time: what is copied goes by way of the stack.
         let model = tcp_stream::Model::of(port.bytes(frame), packet);
+        let octets = header.segment_octets(packet.family, &model);
+        let before = port.allocate(ETHERNET_OCTETS + octets, frame.interface)?;
         header.emit(&mut port.bytes_mut(&before)[ETHERNET_OCTETS..], &model, packet, self.identification);
-        let _ = self.send(port, before, packet.family, next);
-        true
+        Some(self.send(port, before, packet.family, next))
     }
 
     fn exchange_to_client<P: Port>(
@@ -274,8 +286,8 @@ impl Forwarder {
         packet.destination = exchange.other;
         packet.partial_checksum = false;
         nat::rewrite(bytes, &packet, Side::Source, service);
-        if let Stream::Before { header_octets, first } = exchange.stream {
-            tcp_stream::shift_acknowledgment(segment_mut(bytes, &packet), header_octets, first);
+        if let Stream::Before(prefix) = exchange.stream {
+            tcp_stream::shift_acknowledgment(segment_mut(bytes, &packet), prefix);
         }
         self.send(port, frame, packet.family, &next)
     }
@@ -325,8 +337,8 @@ impl Forwarder {
         };
         let bytes = port.bytes_mut(&frame);
         nat::decrement_ttl(bytes, packet);
-        if let Stream::Before { header_octets, first } = exchange.stream {
-            tcp_stream::shift_quoted(related.quoted_transport(bytes), header_octets, first);
+        if let Stream::Before(prefix) = exchange.stream {
+            tcp_stream::shift_quoted(related.quoted_transport(bytes), prefix);
         }
         related.rewrite(bytes, network, family, Side::Destination, told);
         related.rewrite(bytes, network, family, Side::Source, teller);
@@ -337,6 +349,18 @@ impl Forwarder {
 /// The segment in a frame, from its header on.
 fn segment_mut<'a>(frame: &'a mut [u8], packet: &Packet) -> &'a mut [u8] {
     &mut frame[usize::from(packet.transport)..usize::from(packet.network) + usize::from(packet.length)]
+}
+
+/// True when a segment carries nothing and ends nothing.
+fn is_bare(frame: &[u8], packet: &Packet) -> bool {
+    let end = usize::from(packet.network) + usize::from(packet.length);
+    let segment = Segment::new_unchecked(&frame[usize::from(packet.transport)..end]);
+    segment.payload().is_empty() && segment.flags() & FLAG_FIN == 0
+}
+
+/// Number of the header's first octet as long as it has not arrived, of a stream whose SYN had the number `syn`.
+fn still_to_come(local: &LocalPort<'_>, syn: u32) -> Option<u32> {
+    (!local.has_header_arrived()).then_some(syn.wrapping_add(1))
 }
 
 /// What a segment says of the connection's sequence numbers, and what it needs.
@@ -361,10 +385,8 @@ fn read_segment(local: LocalPort<'_>, direction: Direction, octets: &[u8], clien
             let is_early = first == Some(acknowledged) && flags & (FLAG_SYN | FLAG_RST | FLAG_ACK) == FLAG_ACK;
             if is_early { Stream::Option } else { Stream::Nothing }
         }
-        (_, Direction::Inbound) if flags & FLAG_SYN != 0 => {
-            local.set_client_sequence(sequence);
-            Stream::Nothing
-        }
+        // Whether the server takes it, its answer tells: a late or forged one moves nothing.
+        (_, Direction::Inbound) if flags & FLAG_SYN != 0 => Stream::Bare,
         (_, Direction::Inbound) => match local.client_sequence() {
             None => Stream::Nothing,
             Some(first) => {
@@ -373,14 +395,18 @@ fn read_segment(local: LocalPort<'_>, direction: Direction, octets: &[u8], clien
                 Stream::Behind { header_octets, is_due }
             }
         },
+        (_, Direction::Outbound) if flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN | FLAG_ACK => {
+            local.set_client_sequence(acknowledged.wrapping_sub(1));
+            Stream::Nothing
+        }
+        // Of a reset only the answer to a SYN is acknowledged by number (RFC 9293 section 3.5.3), and that is the client's.
         (_, Direction::Outbound) => match local.client_sequence() {
-            Some(first) if flags & FLAG_ACK != 0 => {
-                let first = first.wrapping_add(1);
-                let heard = acknowledged.wrapping_sub(first) as i32;
-                if heard >= header_octets as i32 {
+            Some(syn) if flags & (FLAG_RST | FLAG_ACK) == FLAG_ACK => {
+                let first = still_to_come(&local, syn);
+                if first.is_some_and(|first| acknowledged.wrapping_sub(first) as i32 >= header_octets as i32) {
                     local.set_header_arrived();
                 }
-                Stream::Before { header_octets, first }
+                Stream::Before(Prefix { octets: header_octets, first })
             }
             _ => Stream::Nothing,
         },

@@ -300,7 +300,12 @@ impl Forwarder {
                 connections.find_outbound(slot.hash, &key(packet.destination, packet.source), now).is_some()
                     || self.marks_crossing(packet.family) && self.service_of(&packet).is_some()
             }
-            Way::Returning | Way::Related(_) | Way::Neither => false,
+            Way::Returning => {
+                let answered = key(packet.destination, packet.source);
+                connections.find_by_local_port(slot.hash, &answered, now).is_some()
+                    || self.service_of(&packet).is_some()
+            }
+            Way::Related(_) | Way::Neither => false,
         };
         slot.settle(if is_balanced { Verdict::Drop(reason) } else { Verdict::Pass });
     }

@@ -61,11 +61,12 @@ impl ClientHeader {
     }
 
     /// Octets of the IP packet that carries it over the family.
-    pub(super) const fn segment_octets(&self, family: Family) -> usize {
-        ip_octets(family) + HEADER_OCTETS + self.length
+    pub(super) const fn segment_octets(&self, family: Family, model: &Model) -> usize {
+        ip_octets(family) + model.tcp_octets + self.length
     }
 
-    /// Writes the IP packet that carries it: `packet`'s addresses and ports, `model`'s numbers.
+    /// Writes the IP packet that carries it: `packet`'s addresses and ports, `model`'s numbers and options: without
+    /// timestamps, some receivers drop a segment (RFC 7323 section 3.2).
     pub(super) fn emit(&self, buffer: &mut [u8], model: &Model, packet: &Packet, identification: u16) {
         let (ip, segment) = buffer.split_at_mut(ip_octets(packet.family));
         ip.copy_from_slice(&model.ip[..ip.len()]);
@@ -85,12 +86,12 @@ impl ClientHeader {
                 ip[6] = packet.protocol.number();
             }
         }
-        segment[HEADER_OCTETS..].copy_from_slice(&self.octets[..self.length]);
-        let header = &mut segment[..HEADER_OCTETS];
-        header.copy_from_slice(&model.tcp);
-        header[12] = ((HEADER_OCTETS / 4) << 4) as u8;
+        segment[model.tcp_octets..].copy_from_slice(&self.octets[..self.length]);
+        let header = &mut segment[..model.tcp_octets];
+        header.copy_from_slice(&model.tcp[..model.tcp_octets]);
+        header[12] = ((model.tcp_octets / 4) << 4) as u8;
         header[13] = FLAG_ACK | FLAG_PSH;
-        header[CHECKSUM_OFFSET + 2..].fill(0);
+        header[CHECKSUM_OFFSET + 2..HEADER_OCTETS].fill(0);
         let (source, destination) = (packet.source.address, packet.destination.address);
         let pseudo = checksum::pseudo_header(source, destination, packet.protocol.number(), u32::from(octets));
         let sum = checksum::transport(pseudo, segment, CHECKSUM_OFFSET);
@@ -118,20 +119,23 @@ fn put_address(buffer: &mut [u8], endpoint: Endpoint) -> usize {
     }
 }
 
-/// The fixed headers of a segment, to make another one by.
+/// The IP header of a segment without options and its TCP header with them, to make another one by.
 pub(super) struct Model {
     ip: [u8; V6_HEADER_OCTETS],
-    tcp: [u8; HEADER_OCTETS],
+    tcp: [u8; HEADER_OCTETS_MAX],
+    tcp_octets: usize,
 }
 
 impl Model {
-    /// Those of the packet in a frame.
+    /// Those of the packet in a frame, whose TCP header is whole.
     pub(super) fn of(frame: &[u8], packet: &Packet) -> Self {
         let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
-        let mut model = Model { ip: [0; V6_HEADER_OCTETS], tcp: [0; HEADER_OCTETS] };
+        let end = network + usize::from(packet.length);
+        let tcp_octets = Segment::new_unchecked(&frame[transport..end]).header_length();
+        let mut model = Model { ip: [0; V6_HEADER_OCTETS], tcp: [0; HEADER_OCTETS_MAX], tcp_octets };
         let octets = ip_octets(packet.family);
         model.ip[..octets].copy_from_slice(&frame[network..network + octets]);
-        model.tcp.copy_from_slice(&frame[transport..transport + HEADER_OCTETS]);
+        model.tcp[..tcp_octets].copy_from_slice(&frame[transport..transport + tcp_octets]);
         model
     }
 }
@@ -170,6 +174,20 @@ pub(super) fn insert_client<P: Port>(port: &mut P, frame: &mut Frame, packet: &m
     set_length(&mut bytes[network..transport], packet, length as u16);
 }
 
+/// Takes the payload out of a segment; the transport checksum is left to be computed.
+pub(super) fn cut_payload<P: Port>(port: &mut P, frame: &mut Frame, packet: &mut Packet) {
+    let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
+    let end = network + usize::from(packet.length);
+    let header = Segment::new_unchecked(&port.bytes(frame)[transport..end]).header_length();
+    let new_end = transport + header;
+    if new_end >= end {
+        return;
+    }
+    set_length(&mut port.bytes_mut(frame)[network..transport], packet, (new_end - network) as u16);
+    packet.partial_checksum = true;
+    port.resize(frame, new_end);
+}
+
 /// Puts another length into an IP header.
 pub(super) fn set_length(header: &mut [u8], packet: &mut Packet, length: u16) {
     match packet.family {
@@ -193,25 +211,37 @@ pub(super) fn shift_sequence(segment: &mut [u8], octets: u32) {
     view.set_checksum(Update::new(sum).remove_u32(old).add_u32(new).finish());
 }
 
-/// `number`, which counts the header of `octets` that the stream has from `first` on, as its client counts.
-fn without_header(number: u32, octets: u32, first: u32) -> u32 {
-    match number.wrapping_sub(first) {
-        // Of before the stream's beginning, as of a SYN.
-        behind if behind as i32 <= 0 => number,
-        within if within < octets => first,
-        _ => number.wrapping_sub(octets),
+/// The header in front of a client's stream, as the numbers of its server's segments count it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Prefix {
+    pub(super) octets: u32,
+    /// Number of its first octet; `None` once it has arrived: from then on all numbers lie behind it, as far as they
+    /// may have come by then.
+    pub(super) first: Option<u32>,
+}
+
+impl Prefix {
+    /// A number of the server as its client counts.
+    fn without(self, number: u32) -> u32 {
+        let Some(first) = self.first else { return number.wrapping_sub(self.octets) };
+        match number.wrapping_sub(first) {
+            // Of before the stream's beginning, as of a SYN.
+            behind if behind as i32 <= 0 => number,
+            within if within < self.octets => first,
+            _ => number.wrapping_sub(self.octets),
+        }
     }
 }
 
 /// Moves what a segment of the server acknowledges to where the client's stream has it.
-pub(super) fn shift_acknowledgment(segment: &mut [u8], octets: u32, first: u32) {
+pub(super) fn shift_acknowledgment(segment: &mut [u8], prefix: Prefix) {
     let Ok(view) = Segment::new_checked(&*segment) else { return };
     let (header_octets, acknowledged) = (view.header_length(), view.acknowledgment());
     let header = &mut segment[..header_octets];
     let before = Sum::default().add_bytes(header).folded();
     let mut view = Segment::new_unchecked(&mut *header);
-    view.set_acknowledgment(without_header(acknowledged, octets, first));
-    for_each_block_edge(&mut header[HEADER_OCTETS..], |number| without_header(number, octets, first));
+    view.set_acknowledgment(prefix.without(acknowledged));
+    for_each_block_edge(&mut header[HEADER_OCTETS..], |number| prefix.without(number));
     let after = Sum::default().add_bytes(header).folded();
     let mut view = Segment::new_unchecked(header);
     let sum = Update::new(view.checksum()).remove_u16(before).add_u16(after).finish();
@@ -220,10 +250,10 @@ pub(super) fn shift_acknowledgment(segment: &mut [u8], octets: u32, first: u32) 
 
 /// Moves the sequence number that an ICMP error quotes of a segment to where its sender has it. Quoted checksums stay:
 /// nobody verifies them.
-pub(super) fn shift_quoted(transport: &mut [u8], octets: u32, first: u32) {
+pub(super) fn shift_quoted(transport: &mut [u8], prefix: Prefix) {
     if let Some(number) = transport.get_mut(4..8) {
         let old = u32::from_be_bytes([number[0], number[1], number[2], number[3]]);
-        number.copy_from_slice(&without_header(old, octets, first).to_be_bytes());
+        number.copy_from_slice(&prefix.without(old).to_be_bytes());
     }
 }
 
@@ -320,7 +350,12 @@ mod tests {
             (first.wrapping_add(29), first.wrapping_add(1)),
             (first.wrapping_add(1_000_028), first.wrapping_add(1_000_000)),
         ] {
-            assert_eq!(without_header(number, octets, first), expected, "{number}");
+            assert_eq!(Prefix { octets, first: Some(first) }.without(number), expected, "{number}");
+        }
+        let arrived = Prefix { octets, first: None };
+        for octets_behind in [28, 1_000_028, 3 << 30, u32::MAX] {
+            let number = first.wrapping_add(octets_behind);
+            assert_eq!(arrived.without(number), number.wrapping_sub(28), "{octets_behind}");
         }
     }
 }

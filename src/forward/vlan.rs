@@ -27,9 +27,12 @@ impl Forwarder {
         }
         let octets = tags.octets();
         let parsed = parse::parse_packet(&frame[octets..], ether_type, packet);
-        packet.care |= TAGS;
-        packet.network += octets as u16;
-        packet.transport += octets as u16;
+        // Of all else the packet means nothing: it may be that of an earlier frame.
+        if matches!(parsed, Parsed::Transport | Parsed::Fragment | Parsed::IcmpError) {
+            packet.care |= TAGS;
+            packet.network += octets as u16;
+            packet.transport += octets as u16;
+        }
         packet.interface = interface;
         parsed
     }
@@ -144,8 +147,9 @@ impl<P: Port> Port for Tagging<'_, P> {
     }
 
     fn transmit(&mut self, mut frame: Frame, interface: InterfaceId) {
-        let keeps_tags = !self.is_known && interface == self.carrier;
-        if keeps_tags && !put_in(self.port, &mut frame, &self.tags) {
+        // What leaves for a VLAN device has its tags already.
+        let keeps_tags = || !self.is_known && interface == self.carrier && Tags::of(self.port.bytes(&frame)).is_none();
+        if keeps_tags() && !put_in(self.port, &mut frame, &self.tags) {
             return self.port.release(frame);
         }
         self.port.transmit(frame, interface);

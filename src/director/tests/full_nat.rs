@@ -69,6 +69,24 @@ fn segment(
     bytes
 }
 
+/// The same with one more option, a timestamp, in front of the payload.
+fn with_timestamp(frame: &[u8]) -> Vec<u8> {
+    const OPTION: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9];
+    let mut bytes = [&frame[..54], &OPTION, &frame[54..]].concat();
+    bytes[16..18].copy_from_slice(&((frame.len() - 14 + 12) as u16).to_be_bytes());
+    bytes[24..26].fill(0);
+    let sum = crate::wire::checksum::of(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes[46] = 8 << 4;
+    let (from, to) = (u32::from_be_bytes(bytes[26..30].try_into().unwrap()), &bytes[30..34]);
+    let to = u32::from_be_bytes(to.try_into().unwrap());
+    let octets = bytes.len() as u32 - 34;
+    let pseudo = crate::wire::checksum::pseudo_header(Address::v4(from), Address::v4(to), 6, octets);
+    let sum = crate::wire::checksum::transport(pseudo, &bytes[34..], 16);
+    bytes[50..52].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
 /// What left the director: who to whom, numbers, options, payload.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -180,8 +198,7 @@ fn a_header_names_the_client_before_its_stream() {
         let greeting = segment(STATION_0, (client, vip), (1001, 5001), ACK, b"");
         // Twice: the header may have been lost.
         for _ in 0..2 {
-            let both = carry_all(&mut director, ETH0, &greeting);
-            let [header, empty] = &both[..] else { panic!("{both:?}") };
+            let header = carry(&mut director, ETH0, &greeting);
             assert_eq!((header.source, header.destination, header.numbers), (local, server, (1001, 5001)));
             assert_eq!(header.payload.len(), octets as usize);
             assert_eq!(
@@ -189,7 +206,22 @@ fn a_header_names_the_client_before_its_stream() {
                 if v6 { *b"\r\n\r\n\0\r\nQUIT\n\x21\x21" } else { *b"\r\n\r\n\0\r\nQUIT\n\x21\x11" }
             );
             assert!(header.payload.ends_with(&[client.port.to_be_bytes(), vip.port.to_be_bytes()].concat()));
-            assert_eq!((empty.numbers, empty.payload.len()), ((1001 + octets, 5001), 0));
+        }
+        // A segment with something of its own follows it.
+        let both = carry_all(&mut director, ETH0, &segment(STATION_0, (client, vip), (1001, 5001), ACK, b"GET"));
+        let [header, own] = &both[..] else { panic!("{both:?}") };
+        assert_eq!((header.numbers, header.payload.len()), ((1001, 5001), octets as usize));
+        assert_eq!((own.numbers, &own.payload[..]), ((1001 + octets, 5001), &b"GET"[..]));
+        if !v6 {
+            let last = segment(STATION_0, (client, vip), (1001, 5001), ACK | FIN, b"");
+            let both = carry_all(&mut director, ETH0, &with_timestamp(&last));
+            let [header, own] = &both[..] else { panic!("{both:?}") };
+            assert_eq!(
+                (header.options.len(), &header.options),
+                (12, &own.options),
+                "receivers may insist on timestamps"
+            );
+            assert_eq!((header.payload.len(), own.payload.len()), (octets as usize, 0));
         }
         // What of the header has arrived is no news to the client.
         for (heard, told) in [(1001, 1001), (1001 + 5, 1001), (1001 + octets, 1001), (1001 + octets + 3, 1004)] {
@@ -201,6 +233,33 @@ fn a_header_names_the_client_before_its_stream() {
         let last = carry(&mut director, ETH0, &segment(STATION_0, (client, vip), (1004, 5004), ACK | FIN, b""));
         assert_eq!(last.numbers, (1004 + octets, 5004));
     }
+}
+
+/// A client that has sent gigabytes hears what it has sent, and no SYN but one that the server takes counts.
+#[test]
+fn numbers_stay_right_however_long_a_stream_is_and_whoever_sends_a_syn() {
+    let mut director = balanced(false, FullNat::Proxy);
+    let (client, vip, server) = (client(false), vip(false), server_of(false));
+    let local = open(&mut director, false, client);
+    let octets = 28;
+    let acknowledge = |director: &mut Director, number: u32| {
+        carry(director, ETH1, &segment(STATION_1, (server, local), (5001, number), ACK, b"")).numbers.1
+    };
+    assert_eq!(acknowledge(&mut director, 1001 + octets), 1001);
+    for behind in [1, (1 << 31) - 1, 1 << 31, 3 << 30, u32::MAX] {
+        let number = 1001_u32.wrapping_add(octets).wrapping_add(behind);
+        assert_eq!(acknowledge(&mut director, number), 1001_u32.wrapping_add(behind), "{behind}");
+    }
+    // The server answers a SYN out of place by acknowledging what it has.
+    carry(&mut director, ETH0, &segment(STATION_0, (client, vip), (77, 0), SYN, b""));
+    assert_eq!(acknowledge(&mut director, 1001 + octets + 9), 1010);
+    // One that it takes begins the stream anew, header and all.
+    let answer = segment(STATION_1, (server, local), (9000, 78), SYN | ACK, b"");
+    assert_eq!(carry(&mut director, ETH1, &answer).numbers, (9000, 78));
+    let first = segment(STATION_0, (client, vip), (78, 9001), ACK | PSH, b"GET");
+    let both: Vec<_> = carry_all(&mut director, ETH0, &first).iter().map(|seen| seen.numbers.0).collect();
+    assert_eq!(both, [78, 78 + octets]);
+    assert_eq!(acknowledge(&mut director, 78 + octets + 3), 81);
 }
 
 #[test]
@@ -258,6 +317,27 @@ fn no_two_connections_share_a_port_and_all_come_back() {
     let later = director.now() + Duration::from_secs(400);
     director.advance(later);
     assert_eq!(director.shared().connections.used().0, 0);
+}
+
+/// Long-lived connections have the ports that they got, one beside the other: that is no reason to refuse a client.
+#[test]
+fn a_row_of_ports_in_use_is_stepped_over() {
+    let mut director = balanced(false, FullNat::Silent);
+    let open = |director: &mut Director, number: u16| {
+        let syn = segment(STATION_0, (endpoint("10.1.0.7", 10_000 + number), vip(false)), (1, 0), SYN, b"");
+        carry(director, ETH0, &syn).source
+    };
+    let first = open(&mut director, 0);
+    for port in 1..=300 {
+        let port = (first.port - LOCAL_PORT_FIRST + port) % (u16::MAX - LOCAL_PORT_FIRST + 1) + LOCAL_PORT_FIRST;
+        let local = Endpoint::new(first.address, port);
+        let connections = &director.shared().connections;
+        let reservation = connections.reserve(Protocol::Tcp, local, server_of(false), FullNat::Silent, director.now());
+        assert!(matches!(reservation, crate::conn::Reservation::Made(_)));
+    }
+    for number in 1..=100 {
+        open(&mut director, number);
+    }
 }
 
 #[test]

@@ -43,9 +43,14 @@ fn without_tags(frame: &[u8]) -> (Tags, Vec<u8>) {
 }
 
 fn on_vlans(v6: bool, method: Method, server: &str) -> Director {
+    on_vlans_and(v6, method, server, "")
+}
+
+/// The same with more lines.
+fn on_vlans_and(v6: bool, method: Method, server: &str, more: &str) -> Director {
     let mut director = balancing(v6, method, server, if method == Method::Masquerading { 8080 } else { 80 });
     let mut database = Database::new(&["eth0".to_owned(), "eth1".to_owned()]);
-    for line in net_file::parse(VLANS).unwrap() {
+    for line in net_file::parse(&format!("{VLANS}{more}")).unwrap() {
         database.apply(&line).unwrap();
     }
     director.set_routes(database.snapshot());
@@ -198,6 +203,19 @@ fn fragments_are_tagged_frames_too() {
             fragment
         })
     };
+    // A device may have a link address of its own.
+    let own = STATION_1;
+    let to_own = |mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&own);
+        frame
+    };
+    let mut director =
+        on_vlans_and(false, Method::Masquerading, "10.2.0.1", "link set eth0.7 address 02:00:00:00:01:fe\n");
+    let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&to_own(fragment), &clients()));
+    assert_eq!(director.receive(ETH0, &last), Some(Verdict::Hold));
+    assert_eq!(director.receive(ETH0, &first), Some(Verdict::Transmit(ETH1)));
+    assert_eq!(director.take_transmitted().len(), 2);
+
     for method in [Method::Masquerading, Method::DirectRouting, Method::Tunnelling] {
         let mut director = on_vlans(false, method, "10.2.0.1");
         let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&fragment, &clients()));
@@ -217,5 +235,30 @@ fn fragments_are_tagged_frames_too() {
         director.receive(ETH0, &last);
         assert_eq!(director.receive(ETH0, &first), Some(Verdict::Pass));
         assert_eq!(director.take_passed(), [(ETH0, last), (ETH0, first)]);
+    }
+}
+
+/// A priority tag names no VLAN: what leaves for one has that one's tags alone.
+#[test]
+fn tags_of_no_vlan_do_not_go_into_one() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let bare = frame(STATION_1, client(false), vip(false), Some(SYN), b"");
+    let verdict = director.receive(ETH1, &with_tags(&bare, &tags(&[(0x8100, 0xa000)])));
+    assert_eq!(verdict, Some(Verdict::Transmit(ETH1)));
+    let (_, out) = sent(&mut director);
+    let (tags, out) = without_tags(&out);
+    assert_eq!(tags, servers());
+    assert_eq!(out[12..14], [0x08, 0x00]);
+    assert!(is_sound(&out));
+}
+
+/// More of them than 16 bits count in steps of a tag.
+#[test]
+fn malformed_packets_behind_tags_leave_nothing_to_the_next() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let mut broken = with_tags(&frame(STATION_0, client(false), vip(false), Some(SYN), b""), &clients());
+    broken[18 + 10] ^= 0xff;
+    for _ in 0..(1 << 16) / 4 + 1 {
+        assert_eq!(director.receive(ETH0, &broken), Some(Verdict::Drop(DropReason::HeaderChecksum)));
     }
 }

@@ -161,11 +161,16 @@ pub(super) struct BoundSocket {
 /// With `multi_buffer`, frames come and go in parts where no chunk holds them; a kernel or driver that cannot do that
 /// opens without.
 pub(super) fn open(config: &XskConfig, chunks: u32) -> Result<(Vec<BoundSocket>, Memory), XskError> {
-    if config.multi_buffer
-        && let Ok((sockets, mut memory)) = open_with(config, chunks, BindFlags::XDP_USE_SG)
-    {
-        memory.large = LargeMemory::new();
-        return Ok((sockets, memory));
+    if config.multi_buffer {
+        match open_with(config, chunks, BindFlags::XDP_USE_SG) {
+            Ok((sockets, mut memory)) => {
+                memory.large = LargeMemory::new();
+                return Ok((sockets, memory));
+            }
+            // Kernels that do not know the flag say what they say of a queue that is not there.
+            Err(XskError::NoDriverSupport { .. } | XskError::NoQueue { .. }) => {}
+            Err(other) => return Err(other),
+        }
     }
     open_with(config, chunks, BindFlags::empty())
 }
