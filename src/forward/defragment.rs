@@ -83,7 +83,8 @@ impl Forwarder {
             Ok(place) => place,
             Err(verdict) => return self.settle(port, frame, None, verdict),
         };
-        let verdict = match self.reassembly.gather(frame, &place, now) {
+        let is_large = port.is_large(&frame);
+        let verdict = match self.reassembly.gather(frame, is_large, &place, now) {
             Gathered::Waits => Verdict::Hold,
             Gathered::Refused(frame, reason) => self.settle(port, frame, None, Verdict::Drop(reason)),
             Gathered::Whole(datagram) => {

@@ -148,6 +148,10 @@ impl<P: Port> Port for Tagging<'_, P> {
         self.port.capacity()
     }
 
+    fn is_large(&self, frame: &Frame) -> bool {
+        self.port.is_large(frame)
+    }
+
     fn transmit(&mut self, mut frame: Frame, interface: InterfaceId) {
         let keeps_tags = !self.is_known && interface == self.carrier;
         if keeps_tags && !put_in(self.port, &mut frame, &self.tags) {

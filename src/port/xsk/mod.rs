@@ -454,6 +454,10 @@ impl Port for XskPort {
         self.memory.octets() / self.chunk_octets() as usize
     }
 
+    fn is_large(&self, frame: &Frame) -> bool {
+        is_large(frame)
+    }
+
     #[inline]
     fn transmit(&mut self, frame: Frame, interface: InterfaceId) {
         let Some(Some(position)) = self.outlets.get(usize::from(interface.0)) else {
