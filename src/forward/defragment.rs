@@ -152,18 +152,20 @@ impl Forwarder {
         let vlan = self.routes().vlan(interface, &tags);
         // Without tags, none are put in.
         let mut tagging = Tagging { port, carrier: interface, tags, is_known: vlan.is_some() };
-        let (mut wrapped, frame) = Whole::new(&mut tagging, buffer, ETHERNET_OCTETS + octets, interface);
+        let (mut wrapped, mut frame) = Whole::new(&mut tagging, buffer, ETHERNET_OCTETS + octets, interface);
+        // Its tags are gone, and with them what tells of the device whose station it is for.
+        frame.interface = vlan.unwrap_or(interface);
         let mut batch = mem::take(&mut self.single);
         batch.push(frame);
         let mut slots = [Slot::unused()];
         self.parse(&wrapped, &batch, &mut slots, now);
+        batch[0].interface = interface;
         let [slot] = &mut slots;
         if matches!(slot.decision, Decision::Gather) {
             // A fragment within fragments: the host's to make sense of.
             slot.settle(Verdict::Pass);
         }
         slot.packet.widest = datagram.widest;
-        slot.packet.interface = vlan.unwrap_or(interface);
         // Who cuts a packet computes its checksum first.
         slot.packet.partial_checksum = false;
         let is_outbound = self.crosses(slot.way);
