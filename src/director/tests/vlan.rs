@@ -215,6 +215,19 @@ fn fragments_for_a_device_with_its_own_address() {
     assert_eq!(director.receive(ETH0, &other), Some(Verdict::Pass), "another station's");
 }
 
+/// Tags with a priority begin as an IP header does: what is told of them must not be read there.
+#[test]
+fn a_tagged_fragment_is_told_of_as_one() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let [first, _] = fragments(STATION_0, vip(false));
+    let tagged = with_tags(&first, &tags(&[(0x8100, 0x4007)]));
+    let gone = director.receive_foretold(ETH0, &tagged).expect("the interface is there").expect("it comes true");
+    assert_eq!(gone.verdict, Verdict::Hold);
+    let told: String = gone.steps.iter().map(|step| format!("{} {}\n", step.step, step.text)).collect();
+    assert!(told.contains("packet IPv4 10.1.0.1 -> 10.9.0.1, a fragment of UDP, 532 octets, TTL 64\n"), "{told}");
+    assert!(told.contains("fragment what workers hold"), "{told}");
+}
+
 /// Fragments wait with their tags: they go to the host as they came, or on as the VLAN of their next hop has it.
 #[test]
 fn fragments_are_tagged_frames_too() {
