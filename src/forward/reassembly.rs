@@ -16,7 +16,7 @@
 //! so that a flood of lone fragments cannot keep whole datagrams out until its timeout.
 
 use crate::base::{Duration, Family, Frame, Instant};
-use crate::forward::parse::FRAGMENT;
+use crate::forward::parse::{AH, FRAGMENT};
 use crate::forward::place::{FRAGMENT_OCTETS, Key, PACKET_OCTETS_MAX, Place, extension_octets};
 use crate::forward::verdict::DropReason;
 use crate::port::BATCH_FRAMES;
@@ -174,8 +174,11 @@ fn finish_v6(header: &mut [u8], length: usize, next_header: u8, congestion: u8) 
     header[4..6].copy_from_slice(&((length - IPV6_HEADER_OCTETS) as u16).to_be_bytes());
     let (mut field, mut at) = (6, IPV6_HEADER_OCTETS);
     while header[field] != FRAGMENT && at + 8 <= header.len() {
-        field = at;
-        at += extension_octets(&header[at..]);
+        let octets = match header[field] {
+            AH => (usize::from(header[at + 1]) + 2) * 4,
+            _ => extension_octets(&header[at..]),
+        };
+        (field, at) = (at, at + octets);
     }
     header[field] = next_header;
 }

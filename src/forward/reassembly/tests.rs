@@ -270,3 +270,19 @@ fn large_frames_that_wait_are_few() {
     }
     assert_eq!((bench.reassembly.held(), bench.reassembly.held_large), (0, 0));
 }
+
+/// The next-header field that named the fragment header is the last one's in the chain, also behind AH, which counts its
+/// length in other units.
+#[test]
+fn the_fragment_header_leaves_the_chain() {
+    let fixed = |next: u8| [&[0x60, 0, 0, 0, 0, 0, next, 64][..], &[0; 32]].concat();
+    let ah = [&[60, 4][..], &[0; 22]].concat();
+    let options = [44, 0, 1, 4, 0, 0, 0, 0];
+    let mut chain = [fixed(AH), ah, options.to_vec()].concat();
+    let octets = chain.len();
+    finish_v6(&mut chain, octets + 8, 17, 0);
+    assert_eq!((chain[6], chain[40], chain[64]), (AH, 60, 17));
+    let mut plain = fixed(FRAGMENT);
+    finish_v6(&mut plain, 48, 17, 3);
+    assert_eq!(plain[..8], [0x60, 0x30, 0, 0, 0, 8, 17, 64]);
+}
