@@ -22,6 +22,10 @@ const PIECES_MAX: usize = 128;
 /// Octets that the process may grow by between the first round and the last.
 const GROWTH_MAX: u64 = 64 << 20;
 
+/// After so many frames time goes on, by so much: fragments, connections and answers have their times.
+const FRAMES_AT_ONCE: u64 = 2048;
+const PAUSE: Duration = Duration::from_secs(11);
+
 /// Addresses that are remembered for one director; then comes another.
 const KNOWN_MAX: usize = 200_000;
 
@@ -326,6 +330,18 @@ fn judge(frame: &[u8], verdict: Verdict, sent: &[Sent], known: &HashSet<IpAddr>)
     Ok(())
 }
 
+/// Whether what left while time passed is what earlier frames may lead to: word to their senders that the rest of a
+/// datagram did not come.
+fn judge_late(sent: &[Sent], known: &HashSet<IpAddr>) -> Result<(), String> {
+    for one in sent {
+        let (to, protocol) = look_at(&one.frame)?;
+        if !matches!(protocol, 1 | 58) || !is_server(&to) && !known.contains(&to) {
+            return Err(format!("time alone sent protocol {protocol} to {to}"));
+        }
+    }
+    Ok(())
+}
+
 fn resident_octets() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
@@ -362,6 +378,9 @@ fn torment(case: &Case, number: usize, frames: u64, seed: u64) -> BTreeMap<Strin
                 }
             }
             Err(error) => told(error.to_string()),
+        }
+        if round % FRAMES_AT_ONCE == FRAMES_AT_ONCE - 1 {
+            judge_late(&replay.advance(PAUSE), &known).unwrap_or_else(told);
         }
         if known.len() > KNOWN_MAX {
             // What connections of earlier know is forgotten here; so they must end.

@@ -83,7 +83,8 @@ impl Forwarder {
             Ok(place) => place,
             Err(verdict) => return self.settle(port, frame, None, verdict),
         };
-        let verdict = match self.reassembly.gather(frame, &place, now) {
+        let is_large = port.is_large(&frame);
+        let verdict = match self.reassembly.gather(frame, is_large, &place, now) {
             Gathered::Waits => Verdict::Hold,
             Gathered::Refused(frame, reason) => self.settle(port, frame, None, Verdict::Drop(reason)),
             Gathered::Whole(datagram) => {
@@ -144,9 +145,6 @@ impl Forwarder {
         let tags = Tags::of(port.bytes(&first.frame)).map(|(tags, _)| tags).unwrap_or_default();
         let (link, packet) = buffer[WHOLE_START..].split_at_mut(ETHERNET_OCTETS);
         link.copy_from_slice(&port.bytes(&first.frame)[..ETHERNET_OCTETS]);
-        // Each fragment was for the station of its VLAN, which need not be that of the interface.
-        let station: [u8; 6] = std::array::from_fn(|at| link[at]);
-        link[..6].copy_from_slice(self.station(interface));
         link[12..].copy_from_slice(&ether_type(datagram.family()).to_be_bytes());
         let (octets, unfragmented) =
             datagram.write(packet, ETHERNET_OCTETS + tags.octets(), |frame| port.bytes(frame))?;
@@ -154,20 +152,20 @@ impl Forwarder {
         let vlan = self.routes().vlan(interface, &tags);
         // Without tags, none are put in.
         let mut tagging = Tagging { port, carrier: interface, tags, is_known: vlan.is_some() };
-        let (mut wrapped, frame) = Whole::new(&mut tagging, buffer, ETHERNET_OCTETS + octets, interface);
+        let (mut wrapped, mut frame) = Whole::new(&mut tagging, buffer, ETHERNET_OCTETS + octets, interface);
+        // Its tags are gone, and with them what tells of the device whose station it is for.
+        frame.interface = vlan.unwrap_or(interface);
         let mut batch = mem::take(&mut self.single);
         batch.push(frame);
         let mut slots = [Slot::unused()];
         self.parse(&wrapped, &batch, &mut slots, now);
-        wrapped.bytes_mut(&batch[0])[..6].copy_from_slice(&station);
-        wrapped.is_changed = false;
+        batch[0].interface = interface;
         let [slot] = &mut slots;
         if matches!(slot.decision, Decision::Gather) {
             // A fragment within fragments: the host's to make sense of.
             slot.settle(Verdict::Pass);
         }
         slot.packet.widest = datagram.widest;
-        slot.packet.interface = vlan.unwrap_or(interface);
         // Who cuts a packet computes its checksum first.
         slot.packet.partial_checksum = false;
         let is_outbound = self.crosses(slot.way);
@@ -191,11 +189,13 @@ impl Forwarder {
         self.single = batch;
         let verdict = self.verdicts.first().copied().unwrap_or(Verdict::Pass);
         let (fate, is_changed) = (mem::replace(&mut wrapped.fate, Fate::Ended), wrapped.is_changed);
-        self.end(tagging, buffer, datagram, fate, is_changed);
-        Ok(verdict)
+        match self.end(tagging, buffer, datagram, fate, is_changed) {
+            true => Ok(verdict),
+            false => Err(DropReason::NoFrame),
+        }
     }
 
-    /// Sends a datagram that went through the stages on, in pieces.
+    /// Sends a datagram that went through the stages on, in pieces; false when there was no frame for one of them.
     fn end<P: Port>(
         &mut self,
         mut port: Tagging<'_, P>,
@@ -203,8 +203,9 @@ impl Forwarder {
         datagram: &mut Datagram,
         fate: Fate,
         is_changed: bool,
-    ) {
-        let Some(recut) = self.recut.take() else { return };
+    ) -> bool {
+        let Some(recut) = self.recut.take() else { return true };
+        let mut complete = true;
         match fate {
             Fate::Ended => {}
             Fate::Passed(_) if !is_changed => {
@@ -214,14 +215,15 @@ impl Forwarder {
             }
             Fate::Passed(frame) => {
                 let widest = usize::from(datagram.widest);
-                self.cut_whole(&mut port, buffer, &frame, &recut, widest, Outlet::Host);
+                complete = self.cut_whole(&mut port, buffer, &frame, &recut, widest, Outlet::Host);
             }
             Fate::Sent(frame, interface) => {
                 let outlet = Outlet::Wire(interface, Tags::default());
-                self.cut_whole(&mut port, buffer, &frame, &recut, usize::MAX, outlet);
+                complete = self.cut_whole(&mut port, buffer, &frame, &recut, usize::MAX, outlet);
             }
         }
         self.spare_pieces = recut.pieces;
+        complete
     }
 
     fn cut_whole<P: Port>(
@@ -232,7 +234,7 @@ impl Forwarder {
         recut: &Recut,
         mtu: usize,
         outlet: Outlet,
-    ) {
+    ) -> bool {
         let start = Whole::start(frame);
         self.scratch.clear();
         self.scratch.extend_from_slice(&buffer[start..start + frame.length as usize]);
@@ -240,8 +242,7 @@ impl Forwarder {
             ETHERTYPE_IPV4 => Family::V4,
             _ => Family::V6,
         };
-        // The port counts frames that it does not have.
-        self.cut(port, family, mtu, Some(recut), frame.interface, outlet);
+        self.cut(port, family, mtu, Some(recut), frame.interface, outlet)
     }
 
     /// A real server's datagram that came in fragments with DF set does not leave: the kernel tells the server the

@@ -30,7 +30,7 @@ const SCTP: u8 = wire::sctp::PROTOCOL;
 const ICMP: u8 = wire::icmpv4::PROTOCOL;
 const ICMPV6: u8 = wire::icmpv6::PROTOCOL;
 const ESP: u8 = 50;
-const AH: u8 = 51;
+pub(super) const AH: u8 = 51;
 /// The fragment header of IPv6.
 pub(super) const FRAGMENT: u8 = 44;
 

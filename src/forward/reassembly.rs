@@ -6,7 +6,8 @@
 //! duplicate, while one that lies across its border overlaps.
 //!
 //! **Limits**: [`DATAGRAMS_MAX`] datagrams a worker, [`FRAGMENTS_MAX`] fragments each, [`HELD_FRAMES_MAX`] frames (fewer
-//! with a small port) in all; past them the datagram that began first goes. All memory is taken at start.
+//! with a small port) in all, [`HELD_LARGE_MAX`] large ones; past them the datagram that began first goes, or the first
+//! with a large frame. All memory is taken at start.
 //!
 //! Source: `net/ipv4/inet_fragment.c` (`inet_frag_queue_insert`), `ip_fragment.c` (`ip_frag_queue`, `ip_frag_reasm`),
 //! `net/ipv6/netfilter/nf_conntrack_reasm.c` of Linux 6.1; RFC 5722 for overlaps, RFC 3168 section 5.3 for congestion.
@@ -14,12 +15,11 @@
 //! **Deviation**: the kernel refuses new datagrams when its memory for fragments is full; here the oldest one goes,
 //! so that a flood of lone fragments cannot keep whole datagrams out until its timeout.
 
-use std::mem;
-
 use crate::base::{Duration, Family, Frame, Instant};
-use crate::forward::parse::FRAGMENT;
+use crate::forward::parse::{AH, FRAGMENT};
 use crate::forward::place::{FRAGMENT_OCTETS, Key, PACKET_OCTETS_MAX, Place, extension_octets};
 use crate::forward::verdict::DropReason;
+use crate::port::BATCH_FRAMES;
 use crate::wire;
 
 /// Datagrams that one worker puts together at a time.
@@ -28,6 +28,8 @@ pub(super) const DATAGRAMS_MAX: usize = 256;
 pub(super) const FRAGMENTS_MAX: usize = 128;
 /// Frames that wait with one worker at most.
 pub(super) const HELD_FRAMES_MAX: usize = 1024;
+/// Of these, large ones ([`crate::port::Port::is_large`]): a batch of such frames must still find room.
+pub(super) const HELD_LARGE_MAX: usize = BATCH_FRAMES;
 
 /// How long a datagram's fragments wait for the rest: `net.ipv4.ipfrag_time` and
 /// `net.netfilter.nf_conntrack_frag6_timeout` as the kernel starts.
@@ -49,6 +51,7 @@ pub(super) struct Piece {
     pub octets: u32,
     /// Position in order of arrival.
     pub arrival: u16,
+    is_large: bool,
     /// It begins a run.
     begins_run: bool,
 }
@@ -90,6 +93,11 @@ impl Datagram {
     /// The first fragment, if it is there.
     pub(super) fn first(&self) -> Option<&Piece> {
         self.pieces.first().filter(|piece| piece.offset == 0)
+    }
+
+    /// How many of its frames are large.
+    fn large(&self) -> usize {
+        self.pieces.iter().filter(|piece| piece.is_large).count()
     }
 
     const fn is_whole(&self) -> bool {
@@ -166,8 +174,11 @@ fn finish_v6(header: &mut [u8], length: usize, next_header: u8, congestion: u8) 
     header[4..6].copy_from_slice(&((length - IPV6_HEADER_OCTETS) as u16).to_be_bytes());
     let (mut field, mut at) = (6, IPV6_HEADER_OCTETS);
     while header[field] != FRAGMENT && at + 8 <= header.len() {
-        field = at;
-        at += extension_octets(&header[at..]);
+        let octets = match header[field] {
+            AH => (usize::from(header[at + 1]) + 2) * 4,
+            _ => extension_octets(&header[at..]),
+        };
+        (field, at) = (at, at + octets);
     }
     header[field] = next_header;
 }
@@ -191,6 +202,7 @@ pub(super) struct Reassembly {
     spare: Vec<Vec<Piece>>,
     held: usize,
     held_max: usize,
+    held_large: usize,
     /// No datagram ends before.
     next_deadline: Instant,
     /// Frames to be given back, each with the reason.
@@ -201,9 +213,10 @@ impl Default for Reassembly {
     fn default() -> Self {
         Self {
             datagrams: Vec::with_capacity(DATAGRAMS_MAX),
-            spare: (0..DATAGRAMS_MAX).map(|_| Vec::with_capacity(FRAGMENTS_MAX)).collect(),
+            spare: (0..DATAGRAMS_MAX + BATCH_FRAMES).map(|_| Vec::with_capacity(FRAGMENTS_MAX)).collect(),
             held: 0,
             held_max: HELD_FRAMES_MAX,
+            held_large: 0,
             next_deadline: Instant::START,
             discarded: Vec::with_capacity(HELD_FRAMES_MAX),
         }
@@ -221,8 +234,8 @@ impl Reassembly {
         self.held
     }
 
-    /// Takes a fragment.
-    pub(super) fn gather(&mut self, frame: Frame, place: &Place, now: Instant) -> Gathered {
+    /// Takes a fragment; `is_large` as its port says.
+    pub(super) fn gather(&mut self, frame: Frame, is_large: bool, place: &Place, now: Instant) -> Gathered {
         let position = match self.datagrams.iter().position(|datagram| datagram.key == place.key) {
             Some(position) => position,
             None => self.begin(place.key, now),
@@ -231,24 +244,36 @@ impl Reassembly {
             if !self.survives(position, reason) {
                 self.discard(position, reason);
             } else if self.datagrams[position].pieces.is_empty() {
-                self.forget(position);
+                let empty = self.take(position);
+                self.recycle(empty);
             }
             return Gathered::Refused(frame, reason);
         }
         let datagram = &mut self.datagrams[position];
-        datagram.insert(frame, place);
+        datagram.insert(frame, is_large, place);
         self.held += 1;
+        self.held_large += usize::from(is_large);
         if datagram.is_whole() {
-            let datagram = self.datagrams.remove(position);
-            self.held -= datagram.pieces.len();
-            return Gathered::Whole(datagram);
+            return Gathered::Whole(self.take(position));
         }
         if datagram.pieces.len() >= FRAGMENTS_MAX {
             self.discard(position, DropReason::FragmentsFull);
         } else if self.held > self.held_max {
             self.discard(0, DropReason::FragmentsFull);
+        } else if self.held_large > HELD_LARGE_MAX
+            && let Some(first) = self.datagrams.iter().position(|datagram| datagram.large() > 0)
+        {
+            self.discard(first, DropReason::FragmentsFull);
         }
         Gathered::Waits
+    }
+
+    /// Takes out a datagram; its frames wait no more.
+    fn take(&mut self, position: usize) -> Datagram {
+        let datagram = self.datagrams.remove(position);
+        self.held -= datagram.pieces.len();
+        self.held_large -= datagram.large();
+        datagram
     }
 
     /// Whether a datagram waits on for the rest after a fragment that does not fit: after a duplicate it does, and
@@ -272,9 +297,7 @@ impl Reassembly {
             self.next_deadline = deadlines.min().unwrap_or(Instant::START);
             return None;
         };
-        let datagram = self.datagrams.remove(position);
-        self.held -= datagram.pieces.len();
-        Some(datagram)
+        Some(self.take(position))
     }
 
     /// Takes back the memory of a datagram that is done.
@@ -312,16 +335,9 @@ impl Reassembly {
     }
 
     fn discard(&mut self, position: usize, reason: DropReason) {
-        let datagram = &mut self.datagrams[position];
-        self.held -= datagram.pieces.len();
+        let mut datagram = self.take(position);
         self.discarded.extend(datagram.pieces.drain(..).map(|piece| (piece.frame, reason)));
-        self.forget(position);
-    }
-
-    fn forget(&mut self, position: usize) {
-        let mut datagram = self.datagrams.remove(position);
-        datagram.pieces.clear();
-        self.spare.push(mem::take(&mut datagram.pieces));
+        self.recycle(datagram);
     }
 }
 
@@ -369,7 +385,7 @@ impl Datagram {
         self.pieces.chunk_by(|_, next| !next.begins_run).map(|run| (run[0].offset, run[run.len() - 1].end()))
     }
 
-    fn insert(&mut self, frame: Frame, place: &Place) {
+    fn insert(&mut self, frame: Frame, is_large: bool, place: &Place) {
         let position = self.pieces.partition_point(|piece| piece.offset < place.offset);
         let is_last = position == self.pieces.len();
         let adjoins = self.pieces.last().is_some_and(|last| last.end() == place.offset);
@@ -379,6 +395,7 @@ impl Datagram {
             offset: place.offset,
             octets: place.octets,
             arrival: self.pieces.len() as u16,
+            is_large,
             begins_run: !(is_last && adjoins),
         };
         self.pieces.insert(position, piece);

@@ -146,6 +146,10 @@ impl<P: Port> Port for Tagging<'_, P> {
         self.port.capacity()
     }
 
+    fn is_large(&self, frame: &Frame) -> bool {
+        self.port.is_large(frame)
+    }
+
     fn transmit(&mut self, mut frame: Frame, interface: InterfaceId) {
         // What leaves for a VLAN device has its tags already.
         let keeps_tags = || !self.is_known && interface == self.carrier && Tags::of(self.port.bytes(&frame)).is_none();

@@ -166,9 +166,7 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                     send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
                     continue;
                 }
-                let is_question = words.first().is_some_and(|word| word == "trace");
-                let is_change = stdin.is_some() && !is_question || words.iter().any(|word| word.contains('='));
-                log_change(peer.as_ref(), is_change, "lvx", &words);
+                log_change(peer.as_ref(), is_lvx_change(&words, stdin.is_some()), "lvx", &words);
                 let result = state.borrow_mut().lvx_command(&words, stdin.as_deref());
                 adopted(&state).await;
                 send_output(&mut writer, &result.unwrap_or_else(|text| failure(&text))).await?;
@@ -331,6 +329,15 @@ async fn send(writer: &mut OwnedWriteHalf, octets: &[u8]) -> std::io::Result<()>
     match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(octets)).await {
         Ok(result) => result,
         Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Whether a command of `lvx` may change something.
+fn is_lvx_change(words: &[String], has_stdin: bool) -> bool {
+    match words.first().map(String::as_str) {
+        Some("trace") => false,
+        Some("local-address") => words.get(1).is_some_and(|word| word != "list"),
+        _ => has_stdin || words.iter().any(|word| word.contains('=')),
     }
 }
 

@@ -108,7 +108,7 @@ impl State {
             loss(
                 "pass-too-long",
                 "port",
-                passed(|counters| counters.length.load(Relaxed)),
+                passed(|counters| counters.length.load(Relaxed)) + sum(|c| c.pass_too_long.load()),
                 "frames for the kernel: longer than it takes back",
             ),
             loss("kernel-dropped", "kernel", dropped, "frames dropped by the kernel before a worker saw them"),

@@ -44,6 +44,11 @@ pub trait Port {
     /// How many frames the port's memory has, whoever holds them.
     fn capacity(&self) -> usize;
 
+    /// True for a frame that lies beside that memory, where there is room for twice [`BATCH_FRAMES`] and no more.
+    fn is_large(&self, _frame: &Frame) -> bool {
+        false
+    }
+
     /// Queues the frame to leave by `interface`. The port counts and releases what it cannot send.
     fn transmit(&mut self, frame: Frame, interface: InterfaceId);
 

@@ -44,12 +44,12 @@ fn jumbo_frames_by_every_method() {
         assert_eq!(curl(&lab, service, "/"), Ok("rs1".into()), "{service}");
         let capture = lab.dir().join("wide.pcap");
         let capture = capture.to_str().expect("a path");
-        let words = ["tshark", "-q", "-i", "eth0", "-w", capture, "-f", "greater 8000", "-c", "20"];
+        let words = ["tshark", "-q", "-i", "eth0", "-w", capture, "-f", "inbound and greater 8000", "-c", "20"];
         let mut tshark = lab.start("rs1", &words, "tshark.log");
         tshark.wait_until_log_has("Capturing");
         download(&lab, service);
         upload(&lab, service);
-        // Twenty frames above 8000 octets have crossed, at least those of the upload by the director.
+        // Twenty frames above 8000 octets have come to the server, all by the director.
         assert!(tshark.wait().success(), "{service}: {}", tshark.log());
     }
     let drops = String::from_utf8(lab.lvx("drops").stdout).expect("text");

@@ -55,7 +55,8 @@ impl Control {
         if !is_given && let Some(first) = steps.first_mut() {
             first.text.push_str(", chosen because none was given");
         }
-        let headers = steps.len().min(2);
+        // Behind what the headers say; of tagged frames that is not the second step.
+        let headers = steps.iter().position(|step| step.step == "packet").map_or(steps.len(), |packet| packet + 1);
         let found = steering::find_match(self.filter(), frame);
         let step = match &found {
             Some(why) => {

@@ -43,14 +43,13 @@ fn without_tags(frame: &[u8]) -> (Tags, Vec<u8>) {
 }
 
 fn on_vlans(v6: bool, method: Method, server: &str) -> Director {
-    on_vlans_and(v6, method, server, "")
+    on_network(VLANS, v6, method, server)
 }
 
-/// The same with more lines.
-fn on_vlans_and(v6: bool, method: Method, server: &str, more: &str) -> Director {
+fn on_network(network: &str, v6: bool, method: Method, server: &str) -> Director {
     let mut director = balancing(v6, method, server, if method == Method::Masquerading { 8080 } else { 80 });
     let mut database = Database::new(&["eth0".to_owned(), "eth1".to_owned()]);
-    for line in net_file::parse(&format!("{VLANS}{more}")).unwrap() {
+    for line in net_file::parse(network).unwrap() {
         database.apply(&line).unwrap();
     }
     director.set_routes(database.snapshot());
@@ -188,37 +187,53 @@ fn mangled_tags_neither_panic_nor_leak() {
     }
 }
 
+/// Two fragments of a datagram for this link address.
+fn fragments(station: [u8; 6], destination: Endpoint) -> [Vec<u8>; 2] {
+    let whole = may_fragment(frame(station, client(false), destination, None, &[7; 1000]));
+    [(0, 512, true), (512, 1008, false)].map(|(from, to, more)| {
+        let mut fragment = [&whole[..34], &whole[34 + from..34 + to]].concat();
+        fragment[16..18].copy_from_slice(&((20 + to - from) as u16).to_be_bytes());
+        fragment[20..22].copy_from_slice(&(u16::from(more) << 13 | (from / 8) as u16).to_be_bytes());
+        fragment[24..26].fill(0);
+        let sum = crate::wire::checksum::of(&fragment[14..34]);
+        fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+        fragment
+    })
+}
+
+/// A VLAN device may have a link address of its own; what its fragments make is for that one too.
+#[test]
+fn fragments_for_a_device_with_its_own_address() {
+    const OWN: [u8; 6] = [2, 0, 0, 0, 7, 0xfe];
+    let own = VLANS.replace("name eth0.7 type", "name eth0.7 address 02:00:00:00:07:fe type");
+    let mut director = on_network(&own, false, Method::Masquerading, "10.2.0.1");
+    let [first, last] = fragments(OWN, vip(false)).map(|fragment| with_tags(&fragment, &clients()));
+    assert_eq!(director.receive(ETH0, &first), Some(Verdict::Hold));
+    assert_eq!(director.receive(ETH0, &last), Some(Verdict::Transmit(ETH1)));
+    assert_eq!(director.take_transmitted().len(), 2);
+    let [other, _] = fragments(STATION_0, vip(false)).map(|fragment| with_tags(&fragment, &clients()));
+    assert_eq!(director.receive(ETH0, &other), Some(Verdict::Pass), "another station's");
+}
+
+/// Tags with a priority begin as an IP header does: what is told of them must not be read there.
+#[test]
+fn a_tagged_fragment_is_told_of_as_one() {
+    let mut director = on_vlans(false, Method::Masquerading, "10.2.0.1");
+    let [first, _] = fragments(STATION_0, vip(false));
+    let tagged = with_tags(&first, &tags(&[(0x8100, 0x4007)]));
+    let gone = director.receive_foretold(ETH0, &tagged).expect("the interface is there").expect("it comes true");
+    assert_eq!(gone.verdict, Verdict::Hold);
+    let told: String = gone.steps.iter().map(|step| format!("{} {}\n", step.step, step.text)).collect();
+    assert!(told.contains("packet IPv4 10.1.0.1 -> 10.9.0.1, a fragment of UDP, 532 octets, TTL 64\n"), "{told}");
+    assert!(told.contains("fragment what workers hold"), "{told}");
+}
+
 /// Fragments wait with their tags: they go to the host as they came, or on as the VLAN of their next hop has it.
 #[test]
 fn fragments_are_tagged_frames_too() {
-    let fragments = |destination: Endpoint| {
-        let whole = may_fragment(frame(STATION_0, client(false), destination, None, &[7; 1000]));
-        [(0, 512, true), (512, 1008, false)].map(|(from, to, more)| {
-            let mut fragment = [&whole[..34], &whole[34 + from..34 + to]].concat();
-            fragment[16..18].copy_from_slice(&((20 + to - from) as u16).to_be_bytes());
-            fragment[20..22].copy_from_slice(&(u16::from(more) << 13 | (from / 8) as u16).to_be_bytes());
-            fragment[24..26].fill(0);
-            let sum = crate::wire::checksum::of(&fragment[14..34]);
-            fragment[24..26].copy_from_slice(&sum.to_be_bytes());
-            fragment
-        })
-    };
-    // A device may have a link address of its own.
-    let own = STATION_1;
-    let to_own = |mut frame: Vec<u8>| {
-        frame[..6].copy_from_slice(&own);
-        frame
-    };
-    let mut director =
-        on_vlans_and(false, Method::Masquerading, "10.2.0.1", "link set eth0.7 address 02:00:00:00:01:fe\n");
-    let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&to_own(fragment), &clients()));
-    assert_eq!(director.receive(ETH0, &last), Some(Verdict::Hold));
-    assert_eq!(director.receive(ETH0, &first), Some(Verdict::Transmit(ETH1)));
-    assert_eq!(director.take_transmitted().len(), 2);
-
     for method in [Method::Masquerading, Method::DirectRouting, Method::Tunnelling] {
         let mut director = on_vlans(false, method, "10.2.0.1");
-        let [first, last] = fragments(vip(false)).map(|fragment| with_tags(&fragment, &clients()));
+        let [first, last] = fragments(STATION_0, vip(false)).map(|fragment| with_tags(&fragment, &clients()));
         assert_eq!(director.receive(ETH0, &last), Some(Verdict::Hold));
         assert_eq!(director.receive(ETH0, &first), Some(Verdict::Transmit(ETH1)), "{method:?}");
         let pieces = director.take_transmitted();
@@ -230,8 +245,8 @@ fn fragments_are_tagged_frames_too() {
             assert_eq!(bare[..14], [&SERVER_1[..], &STATION_1, &[8, 0]].concat());
         }
 
-        let [first, last] =
-            fragments(Endpoint::new(vip(false).address, 81)).map(|fragment| with_tags(&fragment, &clients()));
+        let [first, last] = fragments(STATION_0, Endpoint::new(vip(false).address, 81))
+            .map(|fragment| with_tags(&fragment, &clients()));
         director.receive(ETH0, &last);
         assert_eq!(director.receive(ETH0, &first), Some(Verdict::Pass));
         assert_eq!(director.take_passed(), [(ETH0, last), (ETH0, first)]);

@@ -6,6 +6,8 @@ struct Bench {
     reassembly: Reassembly,
     frames: u64,
     now: Instant,
+    /// What comes is in large frames.
+    is_large: bool,
 }
 
 fn address(v6: bool) -> Address {
@@ -27,13 +29,13 @@ fn place(v6: bool, identification: u32, offset: u32, end: u32, is_last: bool) ->
 
 impl Bench {
     fn new() -> Self {
-        Self { reassembly: Reassembly::default(), frames: 0, now: Instant::from_seconds(1) }
+        Self { reassembly: Reassembly::default(), frames: 0, now: Instant::from_seconds(1), is_large: false }
     }
 
     fn gather(&mut self, place: &Place) -> Result<Option<Vec<(u32, u32)>>, DropReason> {
         let frame = Frame { start: self.frames, length: 1500, interface: InterfaceId(0) };
         self.frames += 1;
-        match self.reassembly.gather(frame, place, self.now) {
+        match self.reassembly.gather(frame, self.is_large, place, self.now) {
             Gathered::Waits => Ok(None),
             Gathered::Refused(_, reason) => Err(reason),
             Gathered::Whole(mut datagram) => {
@@ -241,4 +243,46 @@ fn arbitrary_fragments_lose_no_frame() {
         assert_eq!(made + gone + bench.reassembly.held(), gathered);
     }
     assert!(made > 100, "some are made whole: {made}");
+}
+
+/// A sender of lone jumbo fragments must not take all of the few buffers that jumbo frames have.
+#[test]
+fn large_frames_that_wait_are_few() {
+    let mut bench = Bench::new();
+    // One that began earlier and has no large frame stays.
+    assert_eq!(bench.gather(&place(false, 1000, 0, 8, false)), Ok(None));
+    bench.is_large = true;
+    for number in 0..=HELD_LARGE_MAX as u32 {
+        assert!(bench.reassembly.discarded.is_empty(), "{number} are not too many");
+        assert_eq!(bench.gather(&place(false, number, 0, 8000, false)), Ok(None));
+    }
+    let discarded: Vec<_> = bench.reassembly.discarded.drain(..).map(|(frame, reason)| (frame.start, reason)).collect();
+    assert_eq!(discarded, [(1, DropReason::FragmentsFull)], "the first large one goes");
+    assert_eq!(bench.reassembly.held(), HELD_LARGE_MAX + 1);
+    // What gets whole makes room for one more.
+    assert!(bench.gather(&place(false, 1, 8000, 8008, true)).unwrap().is_some());
+    assert_eq!(bench.gather(&place(false, 2000, 0, 8000, false)), Ok(None));
+    assert!(bench.reassembly.discarded.is_empty());
+    bench.now = Instant::from_seconds(60);
+    while let Some(mut datagram) = bench.reassembly.expire(bench.now) {
+        datagram.pieces.clear();
+        bench.reassembly.recycle(datagram);
+    }
+    assert_eq!((bench.reassembly.held(), bench.reassembly.held_large), (0, 0));
+}
+
+/// The next-header field that named the fragment header is the last one's in the chain, also behind AH, which counts its
+/// length in other units.
+#[test]
+fn the_fragment_header_leaves_the_chain() {
+    let fixed = |next: u8| [&[0x60, 0, 0, 0, 0, 0, next, 64][..], &[0; 32]].concat();
+    let ah = [&[60, 4][..], &[0; 22]].concat();
+    let options = [44, 0, 1, 4, 0, 0, 0, 0];
+    let mut chain = [fixed(AH), ah, options.to_vec()].concat();
+    let octets = chain.len();
+    finish_v6(&mut chain, octets + 8, 17, 0);
+    assert_eq!((chain[6], chain[40], chain[64]), (AH, 60, 17));
+    let mut plain = fixed(FRAGMENT);
+    finish_v6(&mut plain, 48, 17, 3);
+    assert_eq!(plain[..8], [0x60, 0x30, 0, 0, 0, 8, 17, 64]);
 }

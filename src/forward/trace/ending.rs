@@ -3,7 +3,7 @@
 use crate::base::{Address, Family};
 use crate::conn::Direction;
 use crate::forward::decide::{Decision, Target};
-use crate::forward::parse::{ETHERNET_OCTETS, Packet};
+use crate::forward::parse::Packet;
 use crate::forward::pipeline::{Forwarder, flow_hash};
 use crate::forward::trace::stage::Outcome;
 use crate::forward::trace::{Step, words};
@@ -66,7 +66,8 @@ pub(super) fn tell(forwarder: &Forwarder, frame: &[u8], packet: &Packet, outcome
     if let (false, Some((_, sent))) = (is_answer, outcome.sent.first()) {
         tell_rewrite(frame, sent, steps);
         if outcome.sent.len() > 1 {
-            let lengths: Vec<usize> = outcome.sent.iter().map(|(_, one)| one.len() - ETHERNET_OCTETS).collect();
+            let octets = |one: &[u8]| words::Header::of(one).map_or(one.len(), |header| header.length);
+            let lengths: Vec<usize> = outcome.sent.iter().map(|(_, one)| octets(one)).collect();
             let text = format!("cut into {} fragments of {lengths:?} octets", lengths.len());
             steps.push(Step::new("size", text).with("fragments", lengths));
         }

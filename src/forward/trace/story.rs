@@ -46,8 +46,12 @@ impl<'a> Story<'a> {
             self.tell_vlan();
         }
         match parsed {
-            Parsed::Transport | Parsed::IcmpError | Parsed::Fragment | Parsed::SourceRoute => {
+            Parsed::Transport | Parsed::IcmpError | Parsed::SourceRoute => {
                 let text = words::packet(self.frame, &self.packet);
+                self.say("packet", text);
+            }
+            Parsed::Fragment => {
+                let text = words::fragment(self.frame, &self.packet);
                 self.say("packet", text);
             }
             Parsed::Other => {
@@ -69,7 +73,9 @@ impl<'a> Story<'a> {
         }
         match parsed {
             Parsed::IcmpError => self.tell_error(),
-            Parsed::Fragment => self.say("fragment", "a fragment waits until its packet is whole"),
+            Parsed::Fragment => {
+                self.say("fragment", "fragments of what a service may take wait until their packet is whole")
+            }
             _ => self.tell_transport(),
         }
     }
@@ -97,10 +103,7 @@ impl<'a> Story<'a> {
             Some(header) => {
                 let (what, family) = (words::protocol(header.protocol), words::family(header.family));
                 let (source, destination) = (header.source, header.destination);
-                format!(
-                    "{family} {source} -> {destination}, {what}: neither TCP, UDP, SCTP, IPsec nor an ICMP error, or a \
-                     fragment that is not the first"
-                )
+                format!("{family} {source} -> {destination}, {what}: neither TCP, UDP, SCTP, IPsec nor an ICMP error")
             }
             None => "neither IPv4 nor IPv6".to_owned(),
         };

@@ -3,6 +3,7 @@
 use crate::base::{Address, Endpoint, Family};
 use crate::forward::parse::{ETHERNET_OCTETS, Packet};
 use crate::service::{Method, Protocol, Tunnel};
+use crate::wire::ethernet::Tags;
 use crate::wire::tcp;
 
 /// `IPv4`, `IPv6`.
@@ -87,6 +88,17 @@ pub(super) fn packet(frame: &[u8], packet: &Packet) -> String {
     )
 }
 
+/// What the headers of a fragment say: its ports, if it has any, count only when its packet is whole.
+pub(super) fn fragment(frame: &[u8], packet: &Packet) -> String {
+    let (from, to) = (packet.source.address, packet.destination.address);
+    let what = match (Header::of(frame), packet.family) {
+        (Some(header), Family::V4) => format!("a fragment of {}", protocol(header.protocol)),
+        _ => "a fragment".to_owned(),
+    };
+    let (family, length, ttl_name, ttl) = (family(packet.family), packet.length, ttl_name(packet.family), packet.ttl);
+    format!("{family} {from} -> {to}, {what}, {length} octets, {ttl_name} {ttl}")
+}
+
 /// What the family calls its TTL.
 pub(super) const fn ttl_name(family: Family) -> &'static str {
     match family {
@@ -100,7 +112,8 @@ pub(super) fn is_fragment(frame: &[u8]) -> bool {
     let Some(header) = Header::of(frame) else { return false };
     match header.family {
         Family::V4 => {
-            frame.get(ETHERNET_OCTETS + 6..ETHERNET_OCTETS + 8).is_some_and(|two| two[0] & 0x3f | two[1] != 0)
+            let at = header.start + 6;
+            frame.get(at..at + 2).is_some_and(|two| two[0] & 0x3f | two[1] != 0)
         }
         Family::V6 => frame.get(header.behind..).is_some_and(|behind| has_fragment_header(header.protocol, behind)),
     }
@@ -126,14 +139,17 @@ pub(super) struct Header {
     pub ttl: u8,
     /// Octets of the packet.
     pub length: usize,
+    /// Offset of the header.
+    start: usize,
     /// Offset of what follows the header.
     pub behind: usize,
 }
 
 impl Header {
-    /// Reads the header behind the link header; `None` when there is none.
+    /// Reads the header behind the link header and its tags; `None` when there is none.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
-        let ip = frame.get(ETHERNET_OCTETS..)?;
+        let start = ETHERNET_OCTETS + Tags::of(frame).map_or(0, |(tags, _)| tags.octets());
+        let ip = frame.get(start..)?;
         match ip.first()? >> 4 {
             4 => {
                 let header = ip.first_chunk::<20>()?;
@@ -147,7 +163,8 @@ impl Header {
                     protocol: header[9],
                     ttl: header[8],
                     length: usize::from(u16::from_be_bytes([header[2], header[3]])),
-                    behind: ETHERNET_OCTETS + usize::from(header[0] & 0xf) * 4,
+                    start,
+                    behind: start + usize::from(header[0] & 0xf) * 4,
                 })
             }
             6 => {
@@ -163,7 +180,8 @@ impl Header {
                     protocol: header[6],
                     ttl: header[7],
                     length: 40 + usize::from(u16::from_be_bytes([header[4], header[5]])),
-                    behind: ETHERNET_OCTETS + 40,
+                    start,
+                    behind: start + 40,
                 })
             }
             _ => None,

@@ -43,8 +43,10 @@ pub struct XskCounters {
     pub no_chunk: Counter,
     /// Handed to the host's stack.
     pub passed: Counter,
-    /// Dropped: the queue to the host's stack was full, or the frame too long for it.
+    /// Dropped: the queue to the host's stack was full.
     pub pass_overflow: Counter,
+    /// Dropped: too long for that queue.
+    pub pass_too_long: Counter,
     /// Dropped: the packet came in several chunks.
     pub oversized: Counter,
 }

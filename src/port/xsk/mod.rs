@@ -269,8 +269,12 @@ impl XskPort {
 
     #[cold]
     fn allocate_large(&mut self, length: usize, interface: InterfaceId) -> Option<Frame> {
-        let mut frame = self.memory.large.take(interface)?;
+        let Some(mut frame) = self.memory.large.take(interface) else {
+            self.counters.no_chunk.add(1);
+            return None;
+        };
         if !self.resize(&mut frame, length) {
+            self.counters.no_chunk.add(1);
             self.memory.large.give(&frame);
             return None;
         }
@@ -454,6 +458,10 @@ impl Port for XskPort {
         self.memory.octets() / self.chunk_octets() as usize
     }
 
+    fn is_large(&self, frame: &Frame) -> bool {
+        is_large(frame)
+    }
+
     #[inline]
     fn transmit(&mut self, frame: Frame, interface: InterfaceId) {
         let Some(Some(position)) = self.outlets.get(usize::from(interface.0)) else {
@@ -477,6 +485,8 @@ impl Port for XskPort {
         if self.pass_queue.as_ref().is_some_and(|queue| queue.push(frame.interface, bytes)) {
             self.counters.passed.add(1);
             self.passed_in_batch = true;
+        } else if bytes.len() > PASS_OCTETS_MAX {
+            self.counters.pass_too_long.add(1);
         } else {
             self.counters.pass_overflow.add(1);
         }
