@@ -464,6 +464,13 @@ impl Table {
         }
     }
 
+    /// Calls `visit` with the local endpoint of each connection of full NAT in bucket `index`, the bucket held.
+    pub fn visit_local_endpoints(&self, index: usize, mut visit: impl FnMut(Endpoint)) {
+        let bucket = Held::lock(&self.buckets[index]);
+        let aliases = self.entries(bucket.line).filter(|entry| entry.flags().has(Flags::ALIAS));
+        aliases.filter(|alias| alias.controlled() > 0).for_each(|alias| visit(alias.client()));
+    }
+
     /// Says that a controlled entry which was counted at its controller will not be made after all.
     pub fn release_controller(&self, controller: EntryId) {
         if !controller.is_none() {

@@ -54,7 +54,7 @@ impl FilterBook {
         }
     }
 
-    fn drop(&mut self, item: Match) {
+    pub(super) fn drop(&mut self, item: Match) {
         let Some(count) = self.counts.get_mut(&item) else {
             debug_assert!(false, "what is dropped was asked for");
             return;

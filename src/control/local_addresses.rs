@@ -1,10 +1,37 @@
 //! The pool of full NAT as the operator changes it, and what the XDP program must redirect for it.
 
-use crate::base::{Address, Endpoint};
+use std::collections::BTreeSet;
+
+use crate::base::{Address, Duration, Endpoint, Instant};
 use crate::command::program::Output;
 use crate::control::Control;
 use crate::service::filter::{Match, PortSpans};
 use crate::service::local_addresses::LOCAL_ADDRESSES_MAX;
+
+/// Buckets that are searched for connections of drained addresses at a time.
+const SEARCH_BUCKETS: usize = 1 << 14;
+/// How long the search rests between two parts, and before it begins again.
+const SEARCH_PERIOD: Duration = Duration::from_millis(1);
+const SEARCH_AGAIN: Duration = Duration::from_secs(60);
+
+/// The search for connections that still have a drained address.
+pub(super) struct Drain {
+    /// The next bucket.
+    position: usize,
+    due: Instant,
+    /// Drained addresses that some connection has.
+    in_use: BTreeSet<Address>,
+}
+
+impl Drain {
+    fn starting_at(due: Instant) -> Self {
+        Self { position: 0, due, in_use: BTreeSet::new() }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+}
 
 /// What local addresses ask of the filter: servers answer to any port of them.
 fn matches(address: Address) -> impl Iterator<Item = Match> {
@@ -55,7 +82,45 @@ impl Control {
         }
         self.shared.local_addresses.publish(new);
         self.change = self.shared.changed();
+        self.drain = Some(Drain::starting_at(Instant::START));
         Ok(())
+    }
+
+    /// Goes on with the search for connections that have a drained address; addresses that none has are forgotten.
+    pub(super) fn look_after_drained(&mut self, now: Instant) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| drain.due <= now) else { return };
+        if !self.shared.all_adopted(self.change) {
+            // A worker may still give one to a connection.
+            drain.due = now + SEARCH_PERIOD;
+            return;
+        }
+        let (_, pool) = self.shared.local_addresses.load();
+        let table = &self.shared.connections;
+        let end = (drain.position + SEARCH_BUCKETS).min(table.bucket_count());
+        for bucket in drain.position..end {
+            table.visit_local_endpoints(bucket, |local| {
+                drain.in_use.insert(local.address);
+            });
+        }
+        drain.position = end;
+        if end < table.bucket_count() {
+            drain.due = now + SEARCH_PERIOD;
+            return;
+        }
+        let drained = pool.list().filter(|(_, is_given)| !is_given).map(|(address, _)| address);
+        let (busy, idle): (Vec<Address>, Vec<Address>) = drained.partition(|address| drain.in_use.contains(address));
+        self.drain = (!busy.is_empty()).then(|| Drain::starting_at(now + SEARCH_AGAIN));
+        if idle.is_empty() {
+            return;
+        }
+        let mut new = (*pool).clone();
+        idle.iter().for_each(|address| new.forget(*address));
+        self.shared.local_addresses.publish(new);
+        self.change = self.shared.changed();
+        for address in idle {
+            matches(address).for_each(|item| self.filter.drop(item));
+        }
+        self.update_filter();
     }
 
     /// `lvx local-address add|delete ADDRESS…`, `lvx local-address list`.

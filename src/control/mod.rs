@@ -35,6 +35,7 @@ use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
 use crate::control::filter::FilterBook;
+use crate::control::local_addresses::Drain;
 use crate::control::marks::MarkRules;
 use crate::control::sync::{SyncDaemon, SyncState};
 use crate::control::trash::Trash;
@@ -144,6 +145,7 @@ pub struct Control {
     trash: Trash,
     mark_rules: MarkRules,
     sync: SyncState,
+    drain: Option<Drain>,
     total: Tally,
     next_service: u32,
     /// Numbers of destinations whose cells are free again.
@@ -179,6 +181,7 @@ impl Control {
             trash: Trash::default(),
             mark_rules: MarkRules::default(),
             sync: SyncState::default(),
+            drain: None,
             total: Tally::default(),
             next_service: 1,
             free_destinations: Vec::new(),
@@ -253,7 +256,8 @@ impl Control {
     /// When [`Control::handle_timeout`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let regular = self.next_estimate.min(self.next_trash).min(self.next_defence);
-        let others = [self.next_tick, self.defence.next_deadline(), self.sync.next_deadline()];
+        let drain = self.drain.as_ref().map(Drain::due);
+        let others = [self.next_tick, self.defence.next_deadline(), self.sync.next_deadline(), drain];
         others.into_iter().flatten().chain([regular]).min()
     }
 
@@ -270,6 +274,7 @@ impl Control {
             self.next_defence = self.next_defence + DEFENCE_PERIOD;
         }
         self.flush_connections(now);
+        self.look_after_drained(now);
         while self.next_trash <= now {
             let due = self.next_trash;
             self.empty_trash(due);

@@ -84,6 +84,15 @@ impl LocalAddresses {
         place.map(|place| active.remove(place)).is_some()
     }
 
+    /// Forgets an address that is being drained; one that new connections get stays.
+    pub fn forget(&mut self, address: Address) {
+        if !self.of(address.family()).contains(&address)
+            && let Ok(place) = self.known.binary_search(&address)
+        {
+            self.known.remove(place);
+        }
+    }
+
     /// Number of known addresses.
     pub fn len(&self) -> usize {
         self.known.len()
@@ -123,7 +132,12 @@ mod tests {
         assert!(!pool.drain(address("10.2.0.200")));
         assert!(pool.contains(address("10.2.0.200")));
         assert!((0..10).all(|place| pool.endpoint(Family::V4, place).unwrap().0 == address("10.2.0.201")));
+        pool.forget(address("10.2.0.201"));
+        assert!(pool.contains(address("10.2.0.201")), "it is given to new connections");
         assert!(pool.add(address("10.2.0.200")), "it comes back");
         assert_eq!(pool.list().map(|(_, active)| active).collect::<Vec<_>>(), [true, true]);
+        pool.drain(address("10.2.0.200"));
+        pool.forget(address("10.2.0.200"));
+        assert_eq!((pool.len(), pool.contains(address("10.2.0.200"))), (1, false));
     }
 }

@@ -403,3 +403,29 @@ fn mangled_segments_neither_panic_nor_leak() {
         }
     }
 }
+
+/// A drained address serves the connections that have it, and is forgotten with the last of them.
+#[test]
+fn a_drained_address_is_forgotten_with_its_last_connection() {
+    let mut director = balanced(false, FullNat::Silent);
+    let (client, vip, server) = (client(false), vip(false), server_of(false));
+    let address = open(&mut director, false, client);
+    director.control_mut().drain_local_addresses(&[local(false)]).unwrap();
+    let list = |director: &mut Director| director.control_mut().local_address_command(&["list".into()]).unwrap().stdout;
+    let steered = |director: &Director| director.control().filter().virtual_addresses.contains(&local(false));
+    // Kept alive, it outlives several searches.
+    for _ in 0..4 {
+        let later = director.now() + Duration::from_secs(50);
+        director.advance(later);
+        let there = carry(&mut director, ETH0, &segment(STATION_0, (client, vip), (1001, 5001), ACK, b"GET"));
+        assert_eq!((there.source, there.destination), (address, server));
+        assert_eq!(list(&mut director), "10.2.0.254 draining\n");
+        assert!(steered(&director));
+    }
+    let other = Endpoint::new(client.address, 4000);
+    let refused = director.receive(ETH0, &segment(STATION_0, (other, vip), (1, 0), SYN, b""));
+    assert_eq!(refused, Some(Verdict::Drop(DropReason::NoLocalPort)));
+    let later = director.now() + Duration::from_secs(1200);
+    director.advance(later);
+    assert_eq!((list(&mut director), steered(&director)), (String::new(), false));
+}
