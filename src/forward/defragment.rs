@@ -297,6 +297,10 @@ impl Forwarder {
         };
         let is_icmp = matches!(protocol, wire::icmpv4::PROTOCOL | wire::icmpv6::PROTOCOL);
         packet.is_error = is_icmp && bytes.get(kind).is_some_and(|kind| related::is_related_type(packet.family, *kind));
+        let tags = Tags::of(bytes).map(|(tags, _)| tags).unwrap_or_default();
+        let is_known = packet.interface != frame.interface;
+        let mut port = Tagging { port, carrier: frame.interface, tags, is_known };
+        let port = &mut port;
         match is_fragment {
             true => self.answer(port, frame, &packet, Answer::ReassemblyTimeExceeded),
             false => self.settle(port, frame, None, Verdict::Drop(DropReason::FragmentTimeout)),

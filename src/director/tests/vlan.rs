@@ -277,3 +277,17 @@ fn malformed_packets_behind_tags_leave_nothing_to_the_next() {
         assert_eq!(director.receive(ETH0, &broken), Some(Verdict::Drop(DropReason::HeaderChecksum)));
     }
 }
+
+/// Who sent the first fragment of a datagram that never came hears of it where it is: with its tags, if no device has them.
+#[test]
+fn fragments_that_wait_in_vain_are_answered_with_their_tags() {
+    let unknown = tags(&[(0x8100, 0x2006)]);
+    let mut director = balancing(false, Method::Masquerading, "10.2.0.1", 8080);
+    let [first, _] = fragments(STATION_0, vip(false)).map(|fragment| with_tags(&fragment, &unknown));
+    assert_eq!(director.receive(ETH0, &first), Some(Verdict::Hold));
+    let later = director.now() + Duration::from_secs(40);
+    director.advance(later);
+    let (interface, out) = sent(&mut director);
+    let (tags, bare) = without_tags(&out);
+    assert_eq!((interface, tags, bare[23], bare[34]), (ETH0, unknown, 1, 11));
+}
