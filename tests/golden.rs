@@ -26,6 +26,8 @@ fn judge(family: &str, option: &str) -> Option<BTreeMap<String, (String, String)
     let output = Command::new("python3")
         .arg(directory.join("check"))
         .args(["--lvx", &format!("{} replay {option}", env!("CARGO_BIN_EXE_lvx")), "--family", family, "-v"])
+        // Patience for busy machines; a case that hangs still ends.
+        .args(["--timeout", "900"])
         .arg("--json")
         .arg(&report)
         .output()

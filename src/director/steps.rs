@@ -142,19 +142,39 @@ fn out_frames(replay: &mut Replay, sent: Vec<Sent>) -> Vec<OutFrame> {
 }
 
 fn to_hex(octets: &[u8]) -> String {
-    octets
-        .iter()
-        .flat_map(|octet| [octet >> 4, octet & 0xf])
-        .map(|n| char::from_digit(n.into(), 16).unwrap_or('?'))
-        .collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * octets.len());
+    for octet in octets {
+        text.push(char::from(DIGITS[usize::from(octet >> 4)]));
+        text.push(char::from(DIGITS[usize::from(octet & 0xf)]));
+    }
+    text
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
+/// What no digit stands for.
+const NO_DIGIT: u8 = 0xff;
+
+/// The value of each octet as a digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        values[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
     }
-    text.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect()
+    values
+};
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let mut octets = Vec::with_capacity(pairs.len());
+    for [high, low] in pairs {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        if high == NO_DIGIT || low == NO_DIGIT {
+            return None;
+        }
+        octets.push(high << 4 | low);
+    }
+    Some(octets)
 }
