@@ -322,6 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn vlan_devices_name_their_carrier_and_tag() {
+        let tagged = |protocol| {
+            let data = InfoData::Vlan(vec![InfoVlan::Id(7), InfoVlan::Protocol(protocol)]);
+            LinkAttribute::LinkInfo(vec![LinkKindInfo::Data(data)])
+        };
+        let name = LinkAttribute::IfName("eth0.7".into());
+        for (attributes, expected) in [
+            (vec![name.clone(), LinkAttribute::Link(2), tagged(VlanProtocol::Ieee8021Q)], Some((2, 0x8100))),
+            (vec![tagged(VlanProtocol::Ieee8021Ad), name.clone(), LinkAttribute::Link(3)], Some((3, 0x88a8))),
+            (vec![name.clone(), tagged(VlanProtocol::Ieee8021Q)], None),
+            (vec![name.clone(), LinkAttribute::Link(2)], None),
+        ] {
+            let mut message = LinkMessage::default();
+            message.header.index = 9;
+            message.attributes = attributes;
+            let event = translated(0, RouteNetlinkMessage::NewLink(message));
+            let Some(NetlinkEvent::Link(link)) = event else { panic!("{event:?}") };
+            let vlan = expected.map(|(parent, protocol)| VlanInfo { parent, protocol, id: 7 });
+            assert_eq!((link.ifindex, &link.name[..], link.vlan), (9, "eth0.7", vlan));
+        }
+    }
+
+    #[test]
     fn bridge_ports_are_no_links() {
         let mut message = LinkMessage::default();
         message.header.index = 7;
