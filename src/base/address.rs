@@ -33,6 +33,14 @@ impl Address {
     /// `::`.
     pub const UNSPECIFIED_V6: Address = Address(0);
 
+    /// The unspecified address of a family.
+    pub const fn unspecified(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::UNSPECIFIED_V4,
+            Family::V6 => Self::UNSPECIFIED_V6,
+        }
+    }
+
     /// From an IPv4 address in host order.
     pub const fn v4(bits: u32) -> Self {
         Address(V4_PREFIX | bits as u128)

@@ -7,6 +7,7 @@ pub mod address;
 pub mod chunked;
 pub mod frame;
 pub mod hasher;
+pub mod hex;
 pub mod lock;
 pub mod memory;
 pub mod published;

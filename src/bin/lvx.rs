@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use lvx::base::hex;
 use lvx::command::probe::{self, Probe};
 use lvx::host::options::{SOCKET_DEFAULT, SOCKET_VARIABLE};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
@@ -184,7 +185,7 @@ impl TraceOptions {
             _ => Protocol::Tcp,
         };
         let packet = Probe { from, to, protocol, flags: self.flags, ttl: self.ttl, length: self.length }.build()?;
-        Ok(packet.iter().map(|octet| format!("{octet:02x}")).collect())
+        Ok(hex::encode(&packet))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::base::hex;
 use crate::service::Protocol;
 use crate::wire::{checksum, sctp, tcp, udp};
 
@@ -63,21 +64,19 @@ pub fn parse_flags(text: &str) -> Result<u8, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn from_hex(text: &str) -> Result<Vec<u8>, String> {
-    let digits: Vec<char> = text.chars().filter(|letter| !letter.is_whitespace() && *letter != ':').collect();
-    if let Some(wrong) = digits.iter().find(|letter| !letter.is_ascii_hexdigit()) {
+    let digits: String = text.chars().filter(|letter| !letter.is_whitespace() && *letter != ':').collect();
+    if let Some(wrong) = digits.chars().find(|letter| !letter.is_ascii_hexdigit()) {
         return Err(format!("`{}' is no hexadecimal digit", wrong.escape_default()));
     }
     if digits.is_empty() {
         return Err("the packet has no octets".into());
     }
-    if !digits.len().is_multiple_of(2) {
-        return Err(format!("{} hexadecimal digits make no whole octets", digits.len()));
-    }
-    if digits.len() / 2 > FRAME_OCTETS_MAX {
+    let octets = hex::decode(&digits);
+    let octets = octets.ok_or_else(|| format!("{} hexadecimal digits make no whole octets", digits.len()))?;
+    if octets.len() > FRAME_OCTETS_MAX {
         return Err(format!("a packet of more than {FRAME_OCTETS_MAX} octets"));
     }
-    let value = |digit: &char| digit.to_digit(16).unwrap_or(0) as u8;
-    Ok(digits.chunks_exact(2).map(|pair| value(&pair[0]) << 4 | value(&pair[1])).collect())
+    Ok(octets)
 }
 
 impl Probe {

@@ -4,9 +4,9 @@
 //! the client's place. Inserting the alias is what reserves the port, so that no two workers can give one port to two
 //! connections with one server. The alias counts its connection as one that it controls, and goes a while after it.
 
-use crate::base::{Address, Endpoint, Family, Instant};
+use crate::base::{Address, Endpoint, Instant};
 use crate::conn::entry::{Entry, EntryId, Flags, ticks};
-use crate::conn::table::{Found, Held, Inserted, Key, New, Table};
+use crate::conn::table::{Found, Held, Inserted, Key, New, Place, Table};
 use crate::service::{DestinationId, FullNat, Method, Protocol};
 
 impl Flags {
@@ -48,22 +48,14 @@ impl Table {
     ) -> Reservation {
         let hash = self.hash(Some(protocol), local);
         let matches = is_alias(protocol, local, server);
-        let bucket = self.bucket_of(hash);
-        let (mut held, now_ticks) = (Held::lock(bucket), ticks(now));
-        if let Some(place) = self.search(bucket, hash, now_ticks, matches) {
-            if place.0.controlled() > 0 {
+        let (held, now_ticks) = (Held::lock(self.bucket_of(hash)), ticks(now));
+        if let Some((alias, slot)) = self.search(held.line, hash, now_ticks, matches) {
+            if alias.controlled() > 0 {
                 return Reservation::InUse;
             }
-            Found::new(self, held, place, hash, now_ticks).remove();
-            held = Held::lock(bucket);
-            if self.search(bucket, hash, now_ticks, matches).is_some() {
-                return Reservation::InUse;
-            }
+            self.remove(held.line, Place { id: alias.id(), slot });
         }
-        let nowhere = match local.address.family() {
-            Family::V4 => Address::UNSPECIFIED_V4,
-            Family::V6 => Address::v6(0),
-        };
+        let nowhere = Address::unspecified(local.address.family());
         let flags = Flags::new(Method::Masquerading).with(Flags::ALIAS);
         let new = New {
             // A client that names this endpoint as its own must not find it.

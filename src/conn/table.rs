@@ -780,16 +780,6 @@ impl<'t> Found<'t> {
         self.table
     }
 
-    pub(super) const fn new(
-        table: &'t Table,
-        bucket: Held<'t>,
-        (entry, slot): (Entry<'t>, Option<u8>),
-        hash: u64,
-        now_ticks: u32,
-    ) -> Self {
-        Found { table, bucket, entry, slot, hash, now_ticks }
-    }
-
     pub(super) const fn now_ticks(&self) -> u32 {
         self.now_ticks
     }

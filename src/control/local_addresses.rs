@@ -139,12 +139,9 @@ impl Control {
         }
         let parse = |word: &String| word.parse().map_err(|_| format!("{word} is no address"));
         let addresses = rest.iter().map(parse).collect::<Result<Vec<Address>, String>>();
-        let result = match (command.as_str(), rest) {
-            (_, []) | ("list", _) => {
-                return Err(format!("lvxd knows no command `lvx local-address {}'", words.join(" ")));
-            }
-            ("add", _) => addresses.and_then(|addresses| self.add_local_addresses(&addresses)),
-            ("delete", _) => addresses.and_then(|addresses| self.drain_local_addresses(&addresses)),
+        let result = match command.as_str() {
+            "add" if !rest.is_empty() => addresses.and_then(|addresses| self.add_local_addresses(&addresses)),
+            "delete" if !rest.is_empty() => addresses.and_then(|addresses| self.drain_local_addresses(&addresses)),
             _ => return Err(format!("lvxd knows no command `lvx local-address {}'", words.join(" "))),
         };
         if let Err(text) = result {

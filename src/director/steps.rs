@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Duration;
+use crate::base::{Duration, hex};
 use crate::director::replay::{Replay, ReplayError, Sent};
 use crate::forward::trace;
 
@@ -94,7 +94,7 @@ fn run_step(replay: &mut Replay, tells: bool, step: Step) -> Result<Answer, Repl
             Ok(Answer::Command { exit: output.exit, stdout: output.stdout, stderr: output.stderr })
         }
         Step { interface: Some(interface), hex: Some(hex), .. } => {
-            let frame = from_hex(&hex).ok_or_else(|| ReplayError::Other("hex is not hexadecimal".into()))?;
+            let frame = hex::decode(&hex).ok_or_else(|| ReplayError::Other("hex is not hexadecimal".into()))?;
             let (verdict, sent, trace) = match tells {
                 true => {
                     let (verdict, sent, steps) = replay.receive_foretold(&interface, &frame)?;
@@ -122,7 +122,7 @@ fn run_step(replay: &mut Replay, tells: bool, step: Step) -> Result<Answer, Repl
             Ok(Answer::Exit { exit: 0 })
         }
         Step { sync: Some(hex), .. } => {
-            let datagram = from_hex(&hex).ok_or_else(|| ReplayError::Other("sync is not hexadecimal".into()))?;
+            let datagram = hex::decode(&hex).ok_or_else(|| ReplayError::Other("sync is not hexadecimal".into()))?;
             replay.receive_sync(&datagram);
             Ok(Answer::Out { out: out_frames(replay, Vec::new()) })
         }
@@ -131,50 +131,12 @@ fn run_step(replay: &mut Replay, tells: bool, step: Step) -> Result<Answer, Repl
 }
 
 fn out_frames(replay: &mut Replay, sent: Vec<Sent>) -> Vec<OutFrame> {
-    let frames = sent.into_iter().map(|sent| OutFrame::Frame { dev: sent.interface, hex: to_hex(&sent.frame) });
+    let frames = sent.into_iter().map(|sent| OutFrame::Frame { dev: sent.interface, hex: hex::encode(&sent.frame) });
     let datagrams = replay.take_sync_sent().into_iter().map(|sent| OutFrame::Sync {
-        sync: to_hex(&sent.datagram),
+        sync: hex::encode(&sent.datagram),
         group: sent.group.to_string(),
         port: sent.port,
         ttl: sent.ttl,
     });
     frames.chain(datagrams).collect()
-}
-
-fn to_hex(octets: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * octets.len());
-    for octet in octets {
-        text.push(char::from(DIGITS[usize::from(octet >> 4)]));
-        text.push(char::from(DIGITS[usize::from(octet & 0xf)]));
-    }
-    text
-}
-
-/// What no digit stands for.
-const NO_DIGIT: u8 = 0xff;
-
-/// The value of each octet as a digit.
-const VALUES: [u8; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 16 {
-        values[b"0123456789abcdef"[value] as usize] = value as u8;
-        values[b"0123456789ABCDEF"[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let mut octets = Vec::with_capacity(pairs.len());
-    for [high, low] in pairs {
-        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
-        if high == NO_DIGIT || low == NO_DIGIT {
-            return None;
-        }
-        octets.push(high << 4 | low);
-    }
-    Some(octets)
 }

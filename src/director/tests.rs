@@ -1,6 +1,8 @@
 //! The director as a whole, one packet at a time: what leaves, where, with which octets, and what is counted.
 
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use std::net::IpAddr;
+
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice};
 
 use super::*;
 use crate::base::{Duration, Endpoint};
@@ -90,29 +92,29 @@ fn balancing(v6: bool, method: Method, server: &str, port: u16) -> Director {
         let service = rule(protocol, vip(v6));
         let key = service.key;
         director.execute(Request::AddService(service)).unwrap();
-        let server = ServerRule {
-            endpoint: endpoint(server, port),
-            method,
-            weight: 1,
-            upper: 0,
-            lower: 0,
-            tunnel: Tunnel::Ipip,
-            full_nat: FullNat::Off,
-        };
+        let server = server_rule(endpoint(server, port), method);
         director.execute(Request::AddServer { service: key, server }).unwrap();
     }
     director
 }
 
+fn server_rule(endpoint: Endpoint, method: Method) -> ServerRule {
+    ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip, full_nat: FullNat::Off }
+}
+
+/// The headers of a packet up to the transport header's.
+fn between(station: [u8; 6], source: Endpoint, destination: Endpoint) -> PacketBuilderStep<IpHeaders> {
+    let builder = PacketBuilder::ethernet2(ROUTER, station);
+    match (source.address.to_ip(), destination.address.to_ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
+        _ => panic!("families differ"),
+    }
+}
+
 /// A frame from `source` to `destination`; TCP when there are flags, else UDP.
 fn frame(station: [u8; 6], source: Endpoint, destination: Endpoint, flags: Option<u8>, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(ROUTER, station);
-    let (from, to) = (source.address.to_ip(), destination.address.to_ip());
-    let builder = match (from, to) {
-        (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
-        (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
-        _ => panic!("families differ"),
-    };
+    let builder = between(station, source, destination);
     let mut bytes = Vec::new();
     match flags {
         Some(flags) => {
@@ -340,15 +342,7 @@ fn packets_to_a_removed_server_are_dropped_until_it_is_back() {
     let server = endpoint("10.2.0.1", 80);
     director.execute(Request::DeleteServer { service: key, server }).unwrap();
     assert_eq!(director.receive(ETH0, &syn), Some(Verdict::Drop(DropReason::ServerRemoved)));
-    let again = ServerRule {
-        endpoint: server,
-        method: Method::Masquerading,
-        weight: 1,
-        upper: 0,
-        lower: 0,
-        tunnel: Tunnel::Ipip,
-        full_nat: FullNat::Off,
-    };
+    let again = server_rule(server, Method::Masquerading);
     director.execute(Request::AddServer { service: key, server: again }).unwrap();
     assert_eq!(director.receive(ETH0, &syn), Some(Verdict::Transmit(ETH1)));
     director.take_transmitted();

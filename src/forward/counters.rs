@@ -41,6 +41,22 @@ pub struct DestinationCounters {
     pub out_octets: Counter,
 }
 
+impl DestinationCounters {
+    /// Counts a packet on its way to the destination; octets of the IP packet.
+    #[inline(always)]
+    pub(super) fn count_in(&self, octets: u16) {
+        self.in_packets.add(1);
+        self.in_octets.add(u64::from(octets));
+    }
+
+    /// Counts a packet that the destination sent.
+    #[inline(always)]
+    pub(super) fn count_out(&self, octets: u16) {
+        self.out_packets.add(1);
+        self.out_octets.add(u64::from(octets));
+    }
+}
+
 /// All counters of one worker.
 pub struct WorkerCounters {
     destinations: Chunked<DestinationCounters>,

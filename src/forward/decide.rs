@@ -188,9 +188,7 @@ impl Forwarder {
             Decision::ToClient
         };
         if destination != DestinationId::NONE && self.shared.destinations.get(destination).is_available() {
-            let counters = self.counters().destination(destination);
-            counters.out_packets.add(1);
-            counters.out_octets.add(u64::from(packet.length));
+            self.counters().destination(destination).count_out(packet.length);
         }
         match flags.method() {
             Method::Masquerading => {
@@ -227,9 +225,7 @@ impl Forwarder {
             Decision::Masquerade
         };
         if target.destination != DestinationId::NONE {
-            let counters = self.counters().destination(target.destination);
-            counters.in_packets.add(1);
-            counters.in_octets.add(u64::from(packet.length));
+            self.counters().destination(target.destination).count_in(packet.length);
         }
         match method {
             Method::Masquerading => masqueraded,

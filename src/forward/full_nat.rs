@@ -97,13 +97,14 @@ impl Forwarder {
             Direction::Outbound => client,
         };
         drop(found);
-        self.note_exchange(direction, Exchange { other, stream })
+        Decision::Exchanged { direction, position: self.note_exchange(Exchange { other, stream }) }
     }
 
-    fn note_exchange(&self, direction: Direction, exchange: Exchange) -> Decision {
+    /// The position of an exchange among those of the batch.
+    fn note_exchange(&self, exchange: Exchange) -> u16 {
         let mut exchanges = self.exchanges.borrow_mut();
         exchanges.push(exchange);
-        Decision::Exchanged { direction, position: exchanges.len() as u16 - 1 }
+        exchanges.len() as u16 - 1
     }
 
     /// Decides on a packet to a local address: a server's answer, or what any packet to the director is.
@@ -153,20 +154,16 @@ impl Forwarder {
         drop(found);
         target.new = service;
         if self.shared.destinations.get(destination).is_available() {
-            let counters = self.counters().destination(destination);
-            counters.out_packets.add(1);
-            counters.out_octets.add(u64::from(packet.length));
+            self.counters().destination(destination).count_out(packet.length);
         }
-        self.note_exchange(Direction::Outbound, Exchange { other: client, stream });
-        let position = self.exchanges.borrow().len() as u16 - 1;
+        let position = self.note_exchange(Exchange { other: client, stream });
         Some(Decision::RelayExchanged { direction: Direction::Outbound, position })
     }
 
     /// The decision to pass an ICMP error about an answer on to the server that sent it to `local`.
     #[cold]
     pub(super) fn relay_to_server_from(&self, local: Endpoint) -> Decision {
-        self.note_exchange(Direction::Inbound, Exchange { other: local, stream: Stream::Nothing });
-        let position = self.exchanges.borrow().len() as u16 - 1;
+        let position = self.note_exchange(Exchange { other: local, stream: Stream::Nothing });
         Decision::RelayExchanged { direction: Direction::Inbound, position }
     }
 

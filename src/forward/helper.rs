@@ -23,8 +23,8 @@ use crate::port::Port;
 use crate::route::Hop;
 use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
-use crate::wire::checksum::{self, Sum, Update};
-use crate::wire::tcp::{CHECKSUM_OFFSET, FLAG_ACK, HEADER_OCTETS, Segment};
+use crate::wire::checksum;
+use crate::wire::tcp::{CHECKSUM_OFFSET, FLAG_ACK, Segment};
 
 /// What is to be changed in a segment.
 #[derive(Clone, Copy, Debug)]
@@ -243,25 +243,14 @@ fn data_connection(found: &Found<'_>, client: Endpoint, service: Endpoint, serve
 /// Moves what a segment says of the server's sequence numbers: its own, or what the client acknowledges.
 fn move_numbers(segment: &mut [u8], moved: &Moved, direction: Direction) {
     let Ok(view) = Segment::new_checked(&*segment) else { return };
-    let (octets, flags, sequence, acknowledged) =
-        (view.header_length(), view.flags(), view.sequence(), view.acknowledgment());
-    let header = &mut segment[..octets];
-    let before = Sum::default().add_bytes(header).folded();
-    let mut view = Segment::new_unchecked(&mut *header);
+    let (flags, sequence) = (view.flags(), view.sequence());
     match direction {
-        Direction::Outbound => view.set_sequence(sequence.wrapping_add(moved.shift(sequence))),
+        Direction::Outbound => tcp_stream::shift_sequence(segment, moved.shift(sequence)),
         Direction::Inbound if flags & FLAG_ACK != 0 => {
-            view.set_acknowledgment(acknowledged.wrapping_sub(moved.shift_acknowledged(acknowledged)));
-            tcp_stream::for_each_block_edge(&mut header[HEADER_OCTETS..], |number| {
-                number.wrapping_sub(moved.shift_acknowledged(number))
-            });
+            tcp_stream::map_acknowledged(segment, |number| number.wrapping_sub(moved.shift_acknowledged(number)));
         }
         Direction::Inbound => {}
     }
-    let after = Sum::default().add_bytes(header).folded();
-    let mut view = Segment::new_unchecked(header);
-    let sum = Update::new(view.checksum()).remove_u16(before).add_u16(after).finish();
-    view.set_checksum(sum);
 }
 
 /// Puts other text into a segment and makes frame and IP header fit; the transport checksum is left to be computed.

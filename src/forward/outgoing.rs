@@ -86,9 +86,7 @@ impl Forwarder {
         self.count_once(connection);
         self.shared.connections.assure(connection.controller);
         self.shared.connections.end_one_packet(connection.controller);
-        let counters = self.counters().destination(connection.destination_id);
-        counters.out_packets.add(1);
-        counters.out_octets.add(u64::from(packet.length));
+        self.counters().destination(connection.destination_id).count_out(packet.length);
         debug_assert_eq!(connection.flags.method(), Method::Masquerading, "only those are looked for");
         target.new = connection.key.other;
         Decision::ToClient

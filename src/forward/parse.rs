@@ -180,6 +180,14 @@ pub fn parse_packet(frame: &[u8], ether_type: u16, packet: &mut Packet) -> Parse
     }
 }
 
+/// Octets of a family's IP header without options or extensions.
+pub const fn ip_octets(family: Family) -> usize {
+    match family {
+        Family::V4 => wire::ipv4::HEADER_OCTETS,
+        Family::V6 => wire::ipv6::HEADER_OCTETS,
+    }
+}
+
 /// Offset of an IPv4 fragment, and that more follow.
 const OFFSET_V4: u16 = 0x1fff;
 const MORE_V4: u16 = 0x2000;

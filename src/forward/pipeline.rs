@@ -250,7 +250,7 @@ impl Forwarder {
                 Parsed::Transport => self.classify(slot),
                 Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
                 Parsed::Fragment => self.classify_fragment(port.bytes(frame), slot),
-                Parsed::SourceRoute => self.refuse_balanced(slot, DropReason::SourceRoute, now),
+                Parsed::SourceRoute => self.refuse_source_route(slot, now),
                 Parsed::Other => slot.settle(Verdict::Pass),
                 Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
             }
@@ -286,7 +286,7 @@ impl Forwarder {
     /// What would be balanced ends here, so that the host does not answer in the real server's stead; all else is the
     /// host's.
     #[cold]
-    fn refuse_balanced(&mut self, slot: &mut Slot, reason: DropReason, now: Instant) {
+    fn refuse_source_route(&mut self, slot: &mut Slot, now: Instant) {
         let packet = slot.packet;
         self.classify(slot);
         let key = |client, other| Key { protocol: Some(packet.protocol), client, other };
@@ -307,7 +307,7 @@ impl Forwarder {
             }
             Way::Related(_) | Way::Neither => false,
         };
-        slot.settle(if is_balanced { Verdict::Drop(reason) } else { Verdict::Pass });
+        slot.settle(if is_balanced { Verdict::Drop(DropReason::SourceRoute) } else { Verdict::Pass });
     }
 
     /// An ICMP error that quotes a packet a connection could have sent waits for its turn; any other is the host's.

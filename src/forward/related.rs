@@ -243,9 +243,7 @@ impl Forwarder {
             let destination = self.shared.destinations.get(target.destination);
             target.epoch = destination.epoch();
             if destination.is_available() {
-                let counters = self.counters().destination(target.destination);
-                counters.in_packets.add(1);
-                counters.in_octets.add(u64::from(packet.length));
+                self.counters().destination(target.destination).count_in(packet.length);
             }
         }
         match local {
@@ -317,9 +315,7 @@ impl Forwarder {
         target.new = entry.virtual_service();
         drop(found);
         if destination != DestinationId::NONE && self.shared.destinations.get(destination).is_available() {
-            let counters = self.counters().destination(destination);
-            counters.out_packets.add(1);
-            counters.out_octets.add(u64::from(packet.length));
+            self.counters().destination(destination).count_out(packet.length);
         }
         match method {
             Method::Masquerading => Decision::RelayToClient,

@@ -51,6 +51,20 @@ pub(super) struct Opener<'a> {
     pub is_error: bool,
 }
 
+impl Opener<'_> {
+    /// What a scheduler is told of it.
+    pub(super) fn flow(&self, now: Instant) -> Flow {
+        Flow {
+            source: self.client.address,
+            source_port: self.client.port,
+            destination: self.service.address,
+            destination_port: self.service.port,
+            protocol: Some(self.protocol),
+            now,
+        }
+    }
+}
+
 /// Why a client has no template.
 pub(super) enum NoTemplate {
     /// There is none, and no server for a new one.
@@ -144,15 +158,7 @@ impl Forwarder {
     }
 
     fn pick(&self, service: &Service, opener: &Opener<'_>, now: Instant) -> Option<DestinationId> {
-        let flow = Flow {
-            source: opener.client.address,
-            source_port: opener.client.port,
-            destination: opener.service.address,
-            destination_port: opener.service.port,
-            protocol: Some(opener.protocol),
-            now,
-        };
-        service.scheduling.lock().pick(&self.shared.destinations, &flow)
+        service.scheduling.lock().pick(&self.shared.destinations, &opener.flow(now))
     }
 
     /// A client of a persistent service goes where its template says, or a scheduler chooses and a template keeps it
@@ -271,9 +277,7 @@ impl Forwarder {
             let destination = self.shared.destinations.get(connection.destination_id);
             target.epoch = destination.epoch();
             self.count_once(connection);
-            let counters = self.counters().destination(connection.destination_id);
-            counters.in_packets.add(1);
-            counters.in_octets.add(u64::from(packet.length));
+            self.counters().destination(connection.destination_id).count_in(packet.length);
         }
         self.end_one_packet(connection.controller, now);
         match method {
@@ -298,10 +302,7 @@ impl Forwarder {
     fn without_server(&self, service: &Service, opener: &Opener<'_>) -> Result<New, Decision> {
         if service.is_by_mark() && self.may_bypass(opener) {
             let flags = Flags::new(Method::Bypass).without(Flags::INACTIVE).without(Flags::NO_OUTPUT);
-            let nowhere = match opener.service.address.family() {
-                Family::V4 => Address::UNSPECIFIED_V4,
-                Family::V6 => Address::v6(0),
-            };
+            let nowhere = Address::unspecified(opener.service.address.family());
             return Ok(connection_to(Endpoint::new(nowhere, 0), flags, service, opener));
         }
         if service.port() == FTP_PORT && opener.service.port != FTP_PORT {

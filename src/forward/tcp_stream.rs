@@ -4,17 +4,16 @@
 //! 2018 for what carries sequence numbers.
 
 use crate::base::{Endpoint, Family, Frame};
-use crate::forward::parse::Packet;
+use crate::forward::parse::{Packet, ip_octets};
 use crate::port::Port;
 use crate::wire::checksum::{self, Sum, Update};
 use crate::wire::tcp::{CHECKSUM_OFFSET, FLAG_ACK, FLAG_PSH, HEADER_OCTETS, Segment};
+use crate::wire::{ipv4, ipv6};
 
 /// Kind of the option that names the client.
 const CLIENT_OPTION: u8 = 254;
 /// Longest header of a segment.
 const HEADER_OCTETS_MAX: usize = 60;
-const V4_HEADER_OCTETS: usize = 20;
-const V6_HEADER_OCTETS: usize = 40;
 
 /// Octets of a PROXY header before its addresses, and with those of a family.
 const FIXED_OCTETS: usize = 16;
@@ -74,7 +73,7 @@ impl ClientHeader {
         match packet.family {
             Family::V4 => {
                 ip[0] = 0x45;
-                ip[2..4].copy_from_slice(&(octets + V4_HEADER_OCTETS as u16).to_be_bytes());
+                ip[2..4].copy_from_slice(&(octets + ipv4::HEADER_OCTETS as u16).to_be_bytes());
                 ip[4..6].copy_from_slice(&identification.to_be_bytes());
                 ip[10..12].fill(0);
                 let sum = checksum::of(ip);
@@ -99,13 +98,6 @@ impl ClientHeader {
     }
 }
 
-const fn ip_octets(family: Family) -> usize {
-    match family {
-        Family::V4 => V4_HEADER_OCTETS,
-        Family::V6 => V6_HEADER_OCTETS,
-    }
-}
-
 fn put_address(buffer: &mut [u8], endpoint: Endpoint) -> usize {
     match endpoint.address.family() {
         Family::V4 => {
@@ -121,7 +113,7 @@ fn put_address(buffer: &mut [u8], endpoint: Endpoint) -> usize {
 
 /// The IP header of a segment without options and its TCP header with them, to make another one by.
 pub(super) struct Model {
-    ip: [u8; V6_HEADER_OCTETS],
+    ip: [u8; ipv6::HEADER_OCTETS],
     tcp: [u8; HEADER_OCTETS_MAX],
     tcp_octets: usize,
 }
@@ -132,7 +124,7 @@ impl Model {
         let (network, transport) = (usize::from(packet.network), usize::from(packet.transport));
         let end = network + usize::from(packet.length);
         let tcp_octets = Segment::new_unchecked(&frame[transport..end]).header_length();
-        let mut model = Model { ip: [0; V6_HEADER_OCTETS], tcp: [0; HEADER_OCTETS_MAX], tcp_octets };
+        let mut model = Model { ip: [0; ipv6::HEADER_OCTETS], tcp: [0; HEADER_OCTETS_MAX], tcp_octets };
         let octets = ip_octets(packet.family);
         model.ip[..octets].copy_from_slice(&frame[network..network + octets]);
         model.tcp[..tcp_octets].copy_from_slice(&frame[transport..transport + tcp_octets]);
@@ -197,7 +189,7 @@ pub(super) fn set_length(header: &mut [u8], packet: &mut Packet, length: u16) {
             header[10..12].copy_from_slice(&sum.to_be_bytes());
             header[2..4].copy_from_slice(&length.to_be_bytes());
         }
-        Family::V6 => header[4..6].copy_from_slice(&(length - V6_HEADER_OCTETS as u16).to_be_bytes()),
+        Family::V6 => header[4..6].copy_from_slice(&(length - ipv6::HEADER_OCTETS as u16).to_be_bytes()),
     }
     packet.length = length;
 }
@@ -233,19 +225,31 @@ impl Prefix {
     }
 }
 
-/// Moves what a segment of the server acknowledges to where the client's stream has it.
-pub(super) fn shift_acknowledgment(segment: &mut [u8], prefix: Prefix) {
+/// Lets `change` change a segment's header with its options, and mends the checksum by the difference. A segment whose
+/// header is not whole stays as it is.
+pub(super) fn change_header(segment: &mut [u8], change: impl FnOnce(&mut [u8])) {
     let Ok(view) = Segment::new_checked(&*segment) else { return };
-    let (header_octets, acknowledged) = (view.header_length(), view.acknowledgment());
-    let header = &mut segment[..header_octets];
+    let octets = view.header_length();
+    let header = &mut segment[..octets];
     let before = Sum::default().add_bytes(header).folded();
-    let mut view = Segment::new_unchecked(&mut *header);
-    view.set_acknowledgment(prefix.without(acknowledged));
-    for_each_block_edge(&mut header[HEADER_OCTETS..], |number| prefix.without(number));
+    change(header);
     let after = Sum::default().add_bytes(header).folded();
     let mut view = Segment::new_unchecked(header);
-    let sum = Update::new(view.checksum()).remove_u16(before).add_u16(after).finish();
-    view.set_checksum(sum);
+    view.set_checksum(Update::new(view.checksum()).remove_u16(before).add_u16(after).finish());
+}
+
+/// Moves what a segment acknowledges, its blocks too, to where `map` says.
+pub(super) fn map_acknowledged(segment: &mut [u8], map: impl Fn(u32) -> u32) {
+    change_header(segment, |header| {
+        let mut view = Segment::new_unchecked(&mut *header);
+        view.set_acknowledgment(map(view.acknowledgment()));
+        for_each_block_edge(&mut header[HEADER_OCTETS..], map);
+    });
+}
+
+/// Moves what a segment of the server acknowledges to where the client's stream has it.
+pub(super) fn shift_acknowledgment(segment: &mut [u8], prefix: Prefix) {
+    map_acknowledged(segment, |number| prefix.without(number));
 }
 
 /// Moves the sequence number that an ICMP error quotes of a segment to where its sender has it. Quoted checksums stay:
@@ -288,7 +292,7 @@ fn for_each_option(options: &mut [u8], wanted: u8, mut visit: impl FnMut(&mut [u
 }
 
 /// Puts what `map` gives in place of each edge of the blocks that a segment's options acknowledge.
-pub(super) fn for_each_block_edge(options: &mut [u8], map: impl Fn(u32) -> u32) {
+fn for_each_block_edge(options: &mut [u8], map: impl Fn(u32) -> u32) {
     for_each_option(options, BLOCKS, |blocks| {
         for edge in blocks.as_chunks_mut().0 {
             *edge = map(u32::from_be_bytes(*edge)).to_be_bytes();
@@ -299,21 +303,21 @@ pub(super) fn for_each_block_edge(options: &mut [u8], map: impl Fn(u32) -> u32) 
 /// Lowers the MSS that a SYN in a frame asks for to `largest`, if it asks for more.
 pub(super) fn clamp_mss(frame: &mut [u8], packet: &Packet, largest: u16) {
     let end = usize::from(packet.network) + usize::from(packet.length);
+    let clamp = |header: &mut [u8]| {
+        for_each_option(&mut header[HEADER_OCTETS..], LARGEST_SEGMENT, |value| {
+            if let Ok(value) = <&mut [u8; 2]>::try_from(value) {
+                *value = u16::from_be_bytes(*value).min(largest).to_be_bytes();
+            }
+        });
+    };
     let segment = &mut frame[usize::from(packet.transport)..end];
-    let Ok(view) = Segment::new_checked(&*segment) else { return };
-    let octets = view.header_length();
-    let header = &mut segment[..octets];
-    let before = Sum::default().add_bytes(header).folded();
-    for_each_option(&mut header[HEADER_OCTETS..], LARGEST_SEGMENT, |value| {
-        if let Ok(value) = <&mut [u8; 2]>::try_from(value) {
-            *value = u16::from_be_bytes(*value).min(largest).to_be_bytes();
-        }
-    });
-    // A sum that is still to be computed is that of the pseudo header alone.
     if !packet.partial_checksum {
-        let after = Sum::default().add_bytes(header).folded();
-        let mut view = Segment::new_unchecked(header);
-        view.set_checksum(Update::new(view.checksum()).remove_u16(before).add_u16(after).finish());
+        return change_header(segment, clamp);
+    }
+    // A sum that is still to be computed is that of the pseudo header alone.
+    if let Ok(view) = Segment::new_checked(&*segment) {
+        let octets = view.header_length();
+        clamp(&mut segment[..octets]);
     }
 }
 

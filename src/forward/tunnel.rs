@@ -13,12 +13,12 @@
 
 use crate::base::{Address, Family};
 use crate::forward::nat;
-use crate::forward::parse::{ETHERNET_OCTETS, Packet, ether_type};
+use crate::forward::parse::{ETHERNET_OCTETS, Packet, ether_type, ip_octets};
 use crate::port::HEADROOM_OCTETS;
 use crate::service::{Protocol, Tunnel, TunnelChecksum};
 use crate::wire::checksum::Sum;
 use crate::wire::gue::RemoteChecksum;
-use crate::wire::{gre, gue, ipv4, ipv6, udp};
+use crate::wire::{gre, gue, ipv6, udp};
 
 /// IP protocol number of an IPv4 packet inside, RFC 2003.
 pub(super) const IPIP: u8 = 4;
@@ -185,13 +185,6 @@ fn finish_v6(header: &mut [u8], behind: usize, class: u8, ttl: u8, protocol: u8)
     header[4..6].copy_from_slice(&(behind as u16).to_be_bytes());
     header[6] = protocol;
     header[7] = ttl;
-}
-
-const fn ip_octets(family: Family) -> usize {
-    match family {
-        Family::V4 => ipv4::HEADER_OCTETS,
-        Family::V6 => ipv6::HEADER_OCTETS,
-    }
 }
 
 /// The protocol number of a packet of the family inside another.

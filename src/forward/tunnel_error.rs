@@ -191,9 +191,7 @@ impl Forwarder {
         let failure = icmpv4::Failure::Relayed { message_type: error.message_type, code: error.code, rest };
         let inner = error.inner.quoted_packet();
         if self.shared.destinations.get(id).is_available() {
-            let counters = self.counters().destination(id);
-            counters.out_packets.add(1);
-            counters.out_octets.add(u64::from(inner.length));
+            self.counters().destination(id).count_out(inner.length);
         }
         self.tell(port, frame, &inner, Failure::V4(failure), DropReason::TunnelError)
     }

@@ -189,30 +189,24 @@ impl State {
     /// # Errors
     /// A sentence when it is none.
     pub fn lvx_command(&mut self, words: &[String], stdin: Option<&str>) -> Result<Output, String> {
-        if let [first, rest @ ..] = words
-            && first == "mark"
-        {
-            let output = self.control.mark_command(rest, stdin);
+        if let [first, rest @ ..] = words {
+            let output = match first.as_str() {
+                "mark" => self.control.mark_command(rest, stdin),
+                "local-address" => self.control.local_address_command(rest),
+                "trace" => return self.control.trace_command(rest, stdin, self.clock.now()),
+                "drops" => {
+                    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+                    return self.control.drops_command(&rest, self.losses());
+                }
+                _ => return self.status_command(words),
+            };
             self.drain();
             return output;
         }
-        if let [first, rest @ ..] = words
-            && first == "local-address"
-        {
-            let output = self.control.local_address_command(rest);
-            self.drain();
-            return output;
-        }
-        match words {
-            [first, rest @ ..] if first == "trace" => {
-                return self.control.trace_command(rest, stdin, self.clock.now());
-            }
-            [first, rest @ ..] if first == "drops" => {
-                let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-                return self.control.drops_command(&rest, self.losses());
-            }
-            _ => {}
-        }
+        self.status_command(words)
+    }
+
+    fn status_command(&mut self, words: &[String]) -> Result<Output, String> {
         let mut output = status::lvx_command(words, &mut self.control, self.clock.now())?;
         if words != ["status"] {
             return Ok(output);

@@ -236,11 +236,7 @@ impl Database {
             }
         };
         let any = || self.addresses.iter().find(usable);
-        let none = match family {
-            Family::V4 => Address::UNSPECIFIED_V4,
-            Family::V6 => Address::UNSPECIFIED_V6,
-        };
-        chosen.or_else(any).map_or(none, |info| info.address)
+        chosen.or_else(any).map_or(Address::unspecified(family), |info| info.address)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::lab::{Background, Lab, Shape, expect_success, output, wait_for};
+use crate::traffic::bracketed;
 
 const TOOLS: &[&str] = &["vsftpd"];
 const FILE_OCTETS: usize = 3_000_000;
@@ -112,11 +113,10 @@ fn masqueraded_with_the_helper() {
     lab.check("client", &["ip", "address", "add", "10.1.200.200/16", "dev", "eth0"]);
     let _director = lab.director(&["--ftp"]);
     let servers = [1, 2].map(|number| FtpServer::start(&lab, number));
-    for (service, network) in [("10.9.0.1", "10.2.0."), ("10.9.100.200", "10.2.0."), ("[fd00:9::1]", "[fd00:2::")] {
+    for (service, network) in [("10.9.0.1", "10.2.0."), ("10.9.100.200", "10.2.0."), ("[fd00:9::1]", "fd00:2::")] {
         lab.adm(&format!("-A -t {service}:21 -s rr"));
         for number in 1..=2 {
-            let bracket = if network.starts_with('[') { "]" } else { "" };
-            lab.adm(&format!("-a -t {service}:21 -r {network}{number}{bracket}:21 -m"));
+            lab.adm(&format!("-a -t {service}:21 -r {}:21 -m", bracketed(&format!("{network}{number}"))));
         }
     }
     let mut reached = std::collections::BTreeSet::new();
@@ -161,11 +161,10 @@ fn directly_routed_with_persistence() {
     let Some(lab) = Lab::build(Shape::TwoArms, TOOLS) else { return };
     let _director = lab.director(&[]);
     let servers = [1, 2, 3].map(|number| FtpServer::start(&lab, number));
-    for (service, network) in [("10.9.0.2", "10.2.0."), ("[fd00:9::2]", "[fd00:2::")] {
+    for (service, network) in [("10.9.0.2", "10.2.0."), ("[fd00:9::2]", "fd00:2::")] {
         lab.adm(&format!("-A -t {service}:21 -s rr -p 300"));
         for number in 1..=3 {
-            let bracket = if network.starts_with('[') { "]" } else { "" };
-            lab.adm(&format!("-a -t {service}:21 -r {network}{number}{bracket}:21 -g"));
+            lab.adm(&format!("-a -t {service}:21 -r {}:21 -g", bracketed(&format!("{network}{number}"))));
         }
         let first = transfer(&lab, &servers, EXTENDED_PASSIVE, service);
         assert_eq!(first[0], first[1], "{service}: one client, one server");

@@ -3,13 +3,9 @@
 use std::fs;
 
 use crate::lab::{Lab, Shape, wait_for};
-use crate::traffic::{Load, curl, download, servers_in_turn, short_load, tally, upload};
+use crate::traffic::{Load, bracketed, curl, download, servers_in_turn, short_load, tally, upload};
 
 const SERVICES: [(&str, &str); 2] = [("10.9.0.1", "10.2.0."), ("fd00:9::1", "fd00:2::")];
-
-fn bracketed(address: &str) -> String {
-    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
-}
 
 /// Real servers that send nothing to the director unless it is addressed to it: their way to the clients leads past it.
 fn turn_servers_away(lab: &Lab) {

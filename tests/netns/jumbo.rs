@@ -1,7 +1,7 @@
 //! Frames that no chunk of the packet memory holds.
 
 use crate::lab::{Lab, Shape};
-use crate::traffic::{curl, download, upload};
+use crate::traffic::{bracketed, curl, download, upload};
 
 /// Links of 9000 octets all the way; no sender makes larger ones of them (TSO), as no network card would put those on a
 /// wire.
@@ -38,9 +38,8 @@ fn jumbo_frames_by_every_method() {
         ("fd00:9::1", "fd00:2::", "-m"),
         ("fd00:9::2", "fd00:2::", "-g"),
     ] {
-        let bracket = |address: &str| if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        lab.adm(&format!("-A -t {}:80 -s rr", bracket(service)));
-        lab.adm(&format!("-a -t {}:80 -r {}:80 {method}", bracket(service), bracket(&format!("{network}1"))));
+        lab.adm(&format!("-A -t {}:80 -s rr", bracketed(service)));
+        lab.adm(&format!("-a -t {}:80 -r {}:80 {method}", bracketed(service), bracketed(&format!("{network}1"))));
         assert_eq!(curl(&lab, service, "/"), Ok("rs1".into()), "{service}");
         let capture = lab.dir().join("wide.pcap");
         let capture = capture.to_str().expect("a path");

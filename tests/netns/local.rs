@@ -1,7 +1,7 @@
 //! Real servers on the director itself, and virtual addresses that are on none of its interfaces.
 
 use crate::lab::{Background, Lab, Shape, wait_for};
-use crate::traffic::{curl, servers_in_turn, tally};
+use crate::traffic::{bracketed, curl, servers_in_turn, tally};
 
 /// A web server of the director itself, on every address, which says `director`.
 fn own_server(lab: &Lab) -> Background {
@@ -58,11 +58,10 @@ fn virtual_addresses_need_not_be_on_an_interface() {
     lab.check("director", &["ip", "route", "add", "local", "10.9.8.0/24", "dev", "lo"]);
     lab.check("director", &["ip", "-6", "route", "add", "local", "fd00:9::8:0/112", "dev", "lo"]);
     for (service, network) in [("10.9.8.77", "10.2.0."), ("fd00:9::8:77", "fd00:2::")] {
-        let bracket = |address: &str| if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        lab.adm(&format!("-A -t {}:80 -s rr", bracket(service)));
+        lab.adm(&format!("-A -t {}:80 -s rr", bracketed(service)));
         for number in 1..=3 {
-            let server = bracket(&format!("{network}{number}"));
-            lab.adm(&format!("-a -t {}:80 -r {server}:80 -m", bracket(service)));
+            let server = bracketed(&format!("{network}{number}"));
+            lab.adm(&format!("-a -t {}:80 -r {server}:80 -m", bracketed(service)));
         }
         assert_eq!(tally(&servers_in_turn(&lab, service, 6)).len(), 3, "{service}");
     }

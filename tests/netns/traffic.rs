@@ -92,6 +92,11 @@ pub fn url(address: &str, path: &str) -> String {
     }
 }
 
+/// An address as ipvsadm and URLs take it: IPv6 in brackets.
+pub fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
 /// `ping` of the client: true when the answer came.
 pub fn ping(lab: &Lab, address: &str) -> bool {
     output(lab.command("client", "ping").args(["-c", "1", "-W", "5", address])).status.success()

@@ -1,7 +1,5 @@
 //! FTP through masquerading: what the recorded cases do not hold, IPv6 first.
 
-use std::net::IpAddr;
-
 use etherparse::TcpOptionElement;
 
 use super::*;
@@ -24,15 +22,7 @@ fn control_with(v6: bool, helped: &[u16]) -> (Director, Endpoint, Endpoint, Endp
     let key = service.key;
     director.execute(Request::AddService(service)).unwrap();
     let method = Method::Masquerading;
-    let rule = ServerRule {
-        endpoint: server,
-        method,
-        weight: 1,
-        upper: 0,
-        lower: 0,
-        tunnel: Tunnel::Ipip,
-        full_nat: FullNat::Off,
-    };
+    let rule = server_rule(server, method);
     director.execute(Request::AddServer { service: key, server: rule }).unwrap();
     for packet in [
         (ETH0, frame(STATION_0, client, vip, Some(SYN), b"")),
@@ -53,12 +43,7 @@ fn segment(
     blocks: Option<(u32, u32)>,
     payload: &[u8],
 ) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(ROUTER, station);
-    let builder = match (source.address.to_ip(), destination.address.to_ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
-        _ => panic!("families differ"),
-    };
+    let builder = between(station, source, destination);
     let tcp = builder.tcp(source.port, destination.port, sequence, 1000).ack(acknowledged);
     let mut bytes = Vec::new();
     match blocks {

@@ -1,7 +1,5 @@
 //! Full NAT: both ends of each packet exchanged, and back; what servers learn of clients; what runs out.
 
-use std::net::IpAddr;
-
 use super::*;
 use crate::base::Rng;
 use crate::command::request::Refusal;
@@ -27,14 +25,13 @@ fn balanced(v6: bool, full_nat: FullNat) -> Director {
         let key = service.key;
         director.execute(Request::AddService(service)).unwrap();
         let full_nat = if protocol == Protocol::Tcp { full_nat } else { FullNat::Silent };
-        director.execute(Request::AddServer { service: key, server: server_rule(v6, full_nat) }).unwrap();
+        director.execute(Request::AddServer { service: key, server: hiding(v6, full_nat) }).unwrap();
     }
     director
 }
 
-fn server_rule(v6: bool, full_nat: FullNat) -> ServerRule {
-    let (endpoint, method, tunnel) = (server_of(v6), Method::Masquerading, Tunnel::Ipip);
-    ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel, full_nat }
+fn hiding(v6: bool, full_nat: FullNat) -> ServerRule {
+    ServerRule { full_nat, ..server_rule(server_of(v6), Method::Masquerading) }
 }
 
 /// A TCP segment with everything that counts here.
@@ -45,12 +42,7 @@ fn segment(
     flags: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(ROUTER, station);
-    let builder = match (source.address.to_ip(), destination.address.to_ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
-        _ => panic!("families differ"),
-    };
+    let builder = between(station, source, destination);
     let mut tcp = builder.tcp(source.port, destination.port, sequence, 1000);
     if flags & SYN != 0 {
         tcp = tcp.syn();
@@ -358,7 +350,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         Err(Refusal::NotSupported(why)) => why,
         other => panic!("{other:?}"),
     };
-    let add = |full_nat| Request::AddServer { service: key, server: server_rule(false, full_nat) };
+    let add = |full_nat| Request::AddServer { service: key, server: hiding(false, full_nat) };
     assert!(refused(add(FullNat::Silent)).contains("lvx local-address add"));
     director.control_mut().add_local_addresses(&[local(false)]).unwrap();
     let mut refused = |request: Request| match director.execute(request) {
@@ -366,7 +358,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         other => panic!("{other:?}"),
     };
     assert!(refused(add(FullNat::Toa)).contains("TCP"));
-    let direct = ServerRule { method: Method::DirectRouting, ..server_rule(false, FullNat::Silent) };
+    let direct = ServerRule { method: Method::DirectRouting, ..hiding(false, FullNat::Silent) };
     assert!(refused(Request::AddServer { service: key, server: direct }).contains("-m"));
     director.execute(add(FullNat::Silent)).unwrap();
     let one_packet = ServiceRule { one_packet: true, ..service };

@@ -12,9 +12,7 @@ fn marking(method: Method, server_port: u16) -> Director {
     assert_eq!(director.mark_command(&words, Some(rules)).unwrap().exit, 0);
     let key = ServiceKey::Mark { family: crate::base::Family::V4, mark: 1 };
     director.execute(Request::AddService(ServiceRule { key, ..rule(Protocol::Tcp, vip(false)) })).unwrap();
-    let endpoint = endpoint("10.2.0.1", server_port);
-    let server =
-        ServerRule { endpoint, method, weight: 1, upper: 0, lower: 0, tunnel: Tunnel::Ipip, full_nat: FullNat::Off };
+    let server = server_rule(endpoint("10.2.0.1", server_port), method);
     director.execute(Request::AddServer { service: key, server }).unwrap();
     director
 }
@@ -147,15 +145,7 @@ fn an_error_opens_a_connection_that_one_packet_scheduling_ends() {
         let service = ServiceRule { one_packet, ..rule(Protocol::Udp, vip(false)) };
         let key = service.key;
         director.execute(Request::AddService(service)).unwrap();
-        let server = ServerRule {
-            endpoint: endpoint("10.2.0.1", 8080),
-            method: Method::Masquerading,
-            weight: 1,
-            upper: 0,
-            lower: 0,
-            tunnel: Tunnel::Ipip,
-            full_nat: FullNat::Off,
-        };
+        let server = server_rule(endpoint("10.2.0.1", 8080), Method::Masquerading);
         director.execute(Request::AddServer { service: key, server }).unwrap();
         director.shared().sysctls.write("schedule_icmp", "1").unwrap();
         // Port unreachable from the client, with the datagram of the virtual service in it.

@@ -1,19 +1,12 @@
 //! MSS clamping: what SYNs ask for in both directions, by each method.
 
-use std::net::IpAddr;
-
 use etherparse::TcpOptionElement;
 
 use super::*;
 
 /// A SYN or a SYN with ACK that asks for segments of `mss` octets.
 fn syn(station: [u8; 6], source: Endpoint, destination: Endpoint, ack: bool, mss: u16) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(ROUTER, station);
-    let builder = match (source.address.to_ip(), destination.address.to_ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
-        _ => panic!("families differ"),
-    };
+    let builder = between(station, source, destination);
     let tcp = builder.tcp(source.port, destination.port, 7, 1000).syn();
     let tcp = if ack { tcp.ack(8) } else { tcp };
     let options = [TcpOptionElement::Noop, TcpOptionElement::MaximumSegmentSize(mss), TcpOptionElement::WindowScale(7)];

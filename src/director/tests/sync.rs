@@ -42,15 +42,7 @@ fn a_synchronised_connection_without_its_server_is_forwarded() {
         assert_eq!(director.receive(ETH1, &back), Some(Verdict::Transmit(ETH0)));
         let (_, out) = sent(&mut director);
         assert_eq!(out[26..30], [10, 9, 0, 1]);
-        let server = ServerRule {
-            endpoint: endpoint("10.2.0.1", 8080),
-            method: Method::Masquerading,
-            weight: 1,
-            upper: 0,
-            lower: 0,
-            tunnel: Tunnel::Ipip,
-            full_nat: FullNat::Off,
-        };
+        let server = server_rule(endpoint("10.2.0.1", 8080), Method::Masquerading);
         director.execute(Request::AddServer { service: rule(Protocol::Tcp, vip(false)).key, server }).unwrap();
         let active = |director: &mut Director| {
             let Ok(Response::Services { services, .. }) = director.execute(Request::Services(None)) else { panic!() };

@@ -12,7 +12,7 @@ use crate::forward::trace::{Step, words};
 use crate::service::scheduler::List;
 use crate::service::snapshot::{FTP_DATA_PORT, FTP_PORT};
 use crate::service::sysctl::Knob;
-use crate::service::{Destination, DestinationId, Flow, Persistence, Protocol, Service, ServiceKey};
+use crate::service::{Destination, DestinationId, Persistence, Protocol, Service, ServiceKey};
 
 /// Real servers of a service that are told of one by one.
 const SERVERS_TOLD_MAX: usize = 64;
@@ -225,14 +225,7 @@ impl Story<'_> {
     /// The scheduler's choice.
     fn tell_pick(&mut self, service: &Service, opener: &Opener<'_>) {
         let shared = Arc::clone(&self.stage.shared);
-        let flow = Flow {
-            source: opener.client.address,
-            source_port: opener.client.port,
-            destination: opener.service.address,
-            destination_port: opener.service.port,
-            protocol: Some(opener.protocol),
-            now: self.now,
-        };
+        let flow = opener.flow(self.now);
         let mut scheduling = service.scheduling.lock();
         let reason = scheduling.scheduler.as_ref().map(|scheduler| {
             let list = List { ids: &scheduling.ids, table: &shared.destinations, flags: scheduling.flags };
