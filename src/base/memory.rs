@@ -37,12 +37,17 @@ pub struct Line<const WORDS: usize>(pub [AtomicU32; WORDS]);
 // SAFETY: an array of atomics; padding of the alignment has no meaning.
 unsafe impl<const WORDS: usize> Zeroed for Line<WORDS> {}
 
-/// A line of eight 64-bit words.
+/// One cache line of four wide words and eight narrow ones; a bucket of the connection table.
 #[repr(C, align(64))]
-pub struct WideLine(pub [AtomicU64; 8]);
+pub struct SplitLine {
+    /// The first half.
+    pub wide: [AtomicU64; 4],
+    /// The second.
+    pub narrow: [AtomicU32; 8],
+}
 
-// SAFETY: an array of atomics.
-unsafe impl Zeroed for WideLine {}
+// SAFETY: two arrays of atomics, which fill the line.
+unsafe impl Zeroed for SplitLine {}
 
 /// Size and alignment of a huge page on the machines we run on, octets.
 const HUGE_PAGE: usize = 2 << 20;

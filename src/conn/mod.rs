@@ -12,6 +12,7 @@
 //! - An entry past its deadline is absent to every lookup; [`Table::sweep`] frees it.
 //! - Nothing here chooses a destination or touches a packet.
 
+mod bucket;
 mod copy;
 pub mod defence;
 pub mod engine_data;
