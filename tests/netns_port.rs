@@ -203,9 +203,9 @@ impl Director {
             let counters = monitor.counters();
             let kernel = monitor.sockets().map(|(_, kernel)| kernel.rx_dropped + kernel.rx_ring_full);
             Report {
-                received: counters.received.load(),
-                transmitted: counters.transmitted.load(),
-                dropped: counters.transmit_full.load() + counters.transmit_refused.load() + counters.no_queue.load(),
+                received: counters.received.get(),
+                transmitted: counters.transmitted.get(),
+                dropped: counters.transmit_full.get() + counters.transmit_refused.get() + counters.no_queue.get(),
                 passed: counters.passed.load(),
                 kernel_drops: kernel.sum(),
                 injected: pass.counters().injected.load(Ordering::Relaxed),
@@ -535,9 +535,9 @@ fn no_chunk_is_lost_to_an_interface_that_is_down() {
             port.transmit(frame, RIGHT);
         }
         port.flush();
-        assert_eq!(counters.transmit_full.load(), 1, "one more than the ring holds");
+        assert_eq!(counters.transmit_full.get(), 1, "one more than the ring holds");
         port.transmit(frames.pop().unwrap(), InterfaceId(9));
-        assert_eq!(counters.no_queue.load(), 1);
+        assert_eq!(counters.no_queue.get(), 1);
         port.pass(frames.pop().unwrap());
         assert_eq!(counters.pass_overflow.load(), 1, "there is no pass queue");
         frames.drain(..).for_each(|frame| port.release(frame));
@@ -558,7 +558,7 @@ fn no_chunk_is_lost_to_an_interface_that_is_down() {
             count = all(&mut port).into_iter().map(|frame| port.release(frame)).count();
         }
         assert_eq!(count, free, "every chunk comes back");
-        assert_eq!(counters.transmitted.load(), slots as u64 + 1);
+        assert_eq!(counters.transmitted.get(), slots as u64 + 1);
     })
     .join()
     .unwrap();

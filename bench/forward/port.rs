@@ -77,7 +77,7 @@ impl BenchPort {
             let Some(chunk) = self.free.pop() else { return };
             let flow = self.next_flow();
             self.packet += 1;
-            let answer = self.case.traffic == Traffic::BothWays && self.packet % 2 == 0;
+            let answer = self.case.traffic == Traffic::BothWays && self.packet.is_multiple_of(2);
             let template = &self.templates[usize::from(answer)];
             let start = chunk + HEADROOM_OCTETS as u64;
             let frame = &mut self.memory[start as usize..start as usize + template.len()];

@@ -147,7 +147,7 @@ impl Director {
 
     /// Frames given to the kernel to send so far; 0 where the kernel is the subject.
     pub fn transmitted(&self) -> u64 {
-        self.running.as_ref().map_or(0, |(_, handle)| handle.monitor.counters().transmitted.load())
+        self.running.as_ref().map_or(0, |(_, handle)| handle.monitor.counters().transmitted.get())
     }
 
     /// Where bursts are handed over.
@@ -236,8 +236,8 @@ impl Parts {
             assert_eq!(counters.received.get(), counters.transmitted.get(), "{subject}: every frame is sent");
         }
         let counters = monitor.counters();
-        assert_eq!(counters.transmit_full.load(), 0, "{subject}: no transmit ring overflows");
-        assert_eq!(counters.received.load(), counters.transmitted.load(), "{subject}: every frame is sent");
+        assert_eq!(counters.transmit_full.get(), 0, "{subject}: no transmit ring overflows");
+        assert_eq!(counters.received.get(), counters.transmitted.get(), "{subject}: every frame is sent");
         Report { connections: connections(&control, turns.clock.now()) }
     }
 }

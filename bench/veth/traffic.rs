@@ -196,7 +196,7 @@ impl Generator {
     /// Waits until the limit is reached.
     pub fn finish(self) -> u64 {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.monitor.counters().transmitted.load()
+        self.monitor.counters().transmitted.get()
     }
 }
 
@@ -243,7 +243,7 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &Ato
         port.flush();
         port
     });
-    assert_eq!(port.monitor().counters().transmit_full.load(), 0, "the generator's ring never overflows");
+    assert_eq!(port.monitor().counters().transmit_full.get(), 0, "the generator's ring never overflows");
 }
 
 /// Waits until all frames have left, so that all `chunks` are free again; returns how many that were in all.
@@ -255,7 +255,7 @@ fn settle(port: &mut XskPort, chunks: usize) -> u64 {
         let free = frames.len();
         frames.drain(..).for_each(|frame| port.release(frame));
         if free == chunks {
-            return port.monitor().counters().transmitted.load();
+            return port.monitor().counters().transmitted.get();
         }
         std::thread::yield_now();
     }

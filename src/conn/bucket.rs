@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! octet  0  tags of slots 0, 2, 4, 6 (16 bits each, from the lowest on)
-//!        8  tags of slots 1, 3, 5, then the lock
-//!       16  coarse deadlines, in the places of the tags
+//!        8  tags of slots 1, 3, 5
+//!       16  coarse deadlines of slots 0 to 6 (16 bits each), then the lock
 //!       32  entries of slots 0 to 6, then the first of the overflow chain
 //! ```
-//! Tags of a word are compared all at once. A tag has 15 bits and is never 0, so that neither an empty slot nor the lock
-//! looks like one.
+//! Tags of a word are compared all at once. A tag has 15 bits and is never 0, so that no empty slot looks like one.
 //!
 //! A slot's coarse deadline (thirds of a second, wrapping) never lies after the entry's own. A packet that moves a
 //! deadline forward leaves it as it is; the sweep corrects it. So the sweep reads buckets in order and touches an
@@ -23,11 +22,11 @@ pub(super) const SLOTS: usize = 7;
 /// The first entry of the overflow chain stands behind the slots' entries.
 const OVERFLOW: usize = SLOTS;
 
-/// The lock: the highest bit of the second word of tags.
-const LOCK: u64 = 1 << 63;
+/// The lock stands behind the slots' coarse deadlines.
+const LOCK: usize = SLOTS;
 
-/// The highest bit of each tag of a word, and of each of the second word.
-const HIGHEST: [u64; 2] = [0x8000_8000_8000_8000, 0x0000_8000_8000_8000];
+/// The highest bit of each part of a word.
+const HIGHEST: u64 = 0x8000_8000_8000_8000;
 /// Puts a tag into every place of a word.
 const EVERYWHERE: u64 = 0x0001_0001_0001_0001;
 
@@ -77,10 +76,10 @@ impl<'t> Bucket<'t> {
     pub(super) fn tagged(self, tag: u16) -> Tagged {
         let wanted = u64::from(tag) * EVERYWHERE;
         // Where the tags are the same nothing is taken away from the highest bit; elsewhere it goes, as each
-        // difference is less than that bit. (The lock's place may borrow, from nobody.)
+        // difference is less than that bit.
         let same = |word: usize| {
             let differences = self.0.wide[word].load(Relaxed) ^ wanted;
-            HIGHEST[word].wrapping_sub(differences) & HIGHEST[word]
+            (HIGHEST - differences) & HIGHEST
         };
         // Slot 2n in bit 16n, slot 2n + 1 in the bit after it.
         Tagged(same(0) >> 15 | same(1) >> 14)
@@ -98,37 +97,27 @@ impl<'t> Bucket<'t> {
     /// The coarse deadline of a slot.
     #[inline(always)]
     pub(super) fn bound(self, slot: usize) -> u16 {
-        (self.0.wide[2 + slot % 2].load(Relaxed) >> shift(slot)) as u16
+        self.0.short[slot].load(Relaxed)
     }
 
     #[inline(always)]
     pub(super) fn set_bound(self, slot: usize, bound: u16) {
-        self.set_part(2 + slot % 2, slot, bound);
+        self.0.short[slot].store(bound, Relaxed);
     }
 
     /// Puts an entry into a slot.
     pub(super) fn put(self, slot: usize, tag: u16, bound: u16, id: EntryId) {
         self.0.narrow[slot].store(id.0, Relaxed);
         self.set_bound(slot, bound);
-        self.set_part(slot % 2, slot, tag);
+        // Tags of slots 2n and 2n + 1 stand side by side, in two words.
+        let (word, shift) = (&self.0.wide[slot % 2], slot / 2 * 16);
+        word.store(word.load(Relaxed) & !(0xffff << shift) | u64::from(tag) << shift, Relaxed);
     }
 
     /// Empties a slot.
     pub(super) fn clear(self, slot: usize) {
         self.put(slot, 0, 0, EntryId::NONE);
     }
-
-    #[inline(always)]
-    fn set_part(self, word: usize, slot: usize, part: u16) {
-        let (word, shift) = (&self.0.wide[word], shift(slot));
-        word.store(word.load(Relaxed) & !(0xffff << shift) | u64::from(part) << shift, Relaxed);
-    }
-}
-
-/// Where a slot's part of a word begins.
-#[inline(always)]
-const fn shift(slot: usize) -> u32 {
-    slot as u32 / 2 * 16
 }
 
 /// Slots that have a tag.
@@ -159,9 +148,9 @@ impl<'t> Held<'t> {
     /// Waits for the bucket, spinning.
     #[inline(always)]
     pub(super) fn lock(line: &'t SplitLine) -> Self {
-        let word = &line.wide[1];
-        while word.fetch_or(LOCK, Acquire) & LOCK != 0 {
-            while word.load(Relaxed) & LOCK != 0 {
+        let lock = &line.short[LOCK];
+        while lock.swap(1, Acquire) != 0 {
+            while lock.load(Relaxed) != 0 {
                 std::hint::spin_loop();
             }
         }
@@ -172,9 +161,7 @@ impl<'t> Held<'t> {
 impl Drop for Held<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let word = &self.bucket.0.wide[1];
-        // Others can only set the lock, which is set: nothing of theirs is lost.
-        word.store(word.load(Relaxed) & !LOCK, Release);
+        self.bucket.0.short[LOCK].store(0, Release);
     }
 }
 
@@ -230,9 +217,9 @@ mod tests {
             assert_eq!((held.bucket.bound(slot), held.bucket.id(slot)), (bound, EntryId(id)));
         }
         assert_eq!(held.bucket.overflow(), EntryId(99));
-        assert_ne!(slab[0].wide[1].load(Relaxed) & LOCK, 0, "still held");
+        assert_ne!(slab[0].short[LOCK].load(Relaxed), 0, "still held");
         drop(held);
-        assert_eq!(slab[0].wide[1].load(Relaxed) & LOCK, 0);
+        assert_eq!(slab[0].short[LOCK].load(Relaxed), 0);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod defence;
 pub mod engine_data;
 pub mod entry;
 pub mod full_nat;
+pub mod guess;
 pub mod helper;
 pub mod pool;
 pub mod sctp;
@@ -30,8 +31,10 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use entry::ticks;
 pub use entry::{Entry, EntryId, Flags};
 pub use full_nat::{LocalPort, Reservation, Reserved};
+pub use guess::Guess;
 pub use helper::{Expected, HelperPorts, Moved};
 pub use state::{Direction, Event, State, Timeouts};
 pub use table::{Found, Inserted, Key, New, Table, TableConfig};

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::base::memory::{Line, Slab, SplitLine, prefetch};
+use crate::base::memory::{Slab, SplitLine, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
 use crate::conn::bucket::{Bucket, Held, coarse, tag};
 use crate::conn::engine_data::EngineRecords;
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, protocol_code, ticks};
 use crate::conn::helper::{HelperPorts, MovedRecords};
-use crate::conn::pool::Pool;
+use crate::conn::pool::{CellV4, CellV6, Pool};
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Destinations, Method, Protocol};
@@ -97,8 +97,8 @@ pub struct Table {
     pub(super) buckets: Slab<SplitLine>,
     pub(super) mask: u64,
     pub(super) hash_keys: [u64; 4],
-    pub(super) v4: Pool<Line<WORDS_V4>>,
-    pub(super) v6: Pool<[AtomicU32; WORDS_V6]>,
+    pub(super) v4: Pool<CellV4>,
+    pub(super) v6: Pool<CellV6>,
     pub(super) engine_records: EngineRecords,
     pub(super) helper_ports: HelperPorts,
     pub(super) moved_records: MovedRecords,
@@ -197,11 +197,15 @@ impl Table {
     pub fn prefetch_entry(&self, hash: u64) {
         let bucket = Bucket(self.bucket(hash));
         if let Some(slot) = bucket.tagged(tag(hash)).next() {
-            let id = bucket.id(slot);
-            match id.family() {
-                Family::V4 => self.v4.prefetch(id),
-                Family::V6 => self.v6.prefetch(id),
-            }
+            self.prefetch(bucket.id(slot));
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: EntryId) {
+        match id.family() {
+            Family::V4 => self.v4.prefetch(id),
+            Family::V6 => self.v6.prefetch(id),
         }
     }
 
@@ -464,6 +468,7 @@ impl Table {
         &self.buckets[(hash & self.mask) as usize]
     }
 
+    #[inline(always)]
     pub(super) fn bucket_of(&self, hash: u64) -> &SplitLine {
         self.bucket(hash)
     }
@@ -720,6 +725,12 @@ pub struct Found<'t> {
 }
 
 impl<'t> Found<'t> {
+    /// An entry in a slot of its held bucket.
+    #[inline(always)]
+    pub(super) const fn new(table: &'t Table, bucket: Held<'t>, entry: Entry<'t>, slot: u8, now_ticks: u32) -> Self {
+        Self { table, bucket, entry, slot: Some(slot), now_ticks }
+    }
+
     pub(super) const fn table(&self) -> &'t Table {
         self.table
     }

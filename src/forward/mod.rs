@@ -36,6 +36,7 @@ mod related;
 mod schedule;
 pub mod shared;
 mod sip;
+mod straight;
 pub mod sync;
 mod tcp_stream;
 pub mod trace;

@@ -53,6 +53,11 @@ impl<P: Port> Worker<P> {
         self.forwarder.shared().sleep(self.forwarder.worker());
     }
 
+    /// Has every packet take the careful way from now on, to compare it with the straight one.
+    pub fn take_care(&mut self) {
+        self.forwarder.take_care();
+    }
+
     /// The verdicts of the last batch.
     pub fn verdicts(&self) -> &[Verdict] {
         self.forwarder.verdicts()
