@@ -288,7 +288,7 @@ fn connections(control: &Control, now: Instant) -> Vec<(Endpoint, Endpoint)> {
 /// What the loop of a director's thread turns.
 trait Loop {
     fn step(&mut self, now: Instant) -> usize;
-    fn sleep(&self) {}
+    fn sleep(&mut self) {}
     fn port(&mut self) -> &mut XskPort;
 }
 
@@ -297,7 +297,7 @@ impl Loop for Worker<XskPort> {
         Worker::step(self, now)
     }
 
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         Worker::sleep(self);
     }
 
