@@ -4,6 +4,8 @@
 //! - *copy*: a loop that makes and releases the same frames (what the generator costs),
 //! - *touch*: that loop with one prefetched random touch of a table of one line a flow.
 //!
+//! A last line says what measuring for `lvx latency` costs a worker.
+//!
 //! Options after `--`: `--flows N,…`, `--method dr|nat|ipip|gre|gue|dr6|new,…`, `--packets N` (a run), `--runs N`,
 //! `--instructions` (counts them with valgrind's callgrind instead of time).
 
@@ -16,7 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lvx::base::memory::{Line, Slab, prefetch};
 use lvx::base::{Address, Endpoint, Frame, Instant, InterfaceId, Lock, Rng};
 use lvx::conn::{EntryId, Event, Flags, Inserted, Key, New, TableConfig, tcp};
+use lvx::forward::latency::LatencyCounters;
 use lvx::forward::{Forwarder, Shared};
+use lvx::host::clock::Clock;
 use lvx::port::{BATCH_FRAMES, HEADROOM_OCTETS, Port};
 use lvx::route::{Database, net_file};
 use lvx::sched;
@@ -25,6 +29,7 @@ use lvx::service::{
     DestinationId, Method, Protocol, SchedulerFlags, Service, ServiceId, ServiceKey, Services, Tunnel, TunnelChecksum,
 };
 use lvx::wire::checksum;
+use lvx::worker::BATCHES_PER_SAMPLE;
 
 /// Counts allocations, so that the benchmark can say that the pipeline makes none.
 struct Counting;
@@ -501,6 +506,28 @@ fn main() {
             }
         }
     }
+    measuring(&options);
+}
+
+/// What [`lvx::worker::Worker::step_timed`] adds to a step with frames: a count, and of some a look at the clock and
+/// another count.
+fn measuring(options: &Options) {
+    let (latency, clock) = (LatencyCounters::default(), Clock::start());
+    let allocations = ALLOCATIONS.load(Relaxed);
+    let run = || {
+        for batch in 0..options.packets {
+            // A few microseconds, of many cells.
+            latency.count_wait(black_box(std::time::Duration::from_nanos(2000 + batch % 4096)), BATCH_FRAMES);
+            if batch.is_multiple_of(u64::from(BATCHES_PER_SAMPLE)) {
+                latency.count_residence(clock.now() - Instant::START, BATCH_FRAMES);
+            }
+        }
+        options.packets
+    };
+    // Only the vector's own is to be seen.
+    let times: Vec<f64> = (0..options.runs).map(|_| nanoseconds(options.packets, run)).collect();
+    assert!(ALLOCATIONS.load(Relaxed) - allocations <= 1, "measuring allocates nothing");
+    println!("measuring for `lvx latency`: {:.1} ns a batch, whatever its size", median(times));
 }
 
 fn known(case: Case, flows: u32, options: &Options) {
