@@ -67,7 +67,6 @@ fn the_latency_of_balanced_traffic_is_told_and_reset() {
     // Nobody asks for a service any more: what comes in now is a packet or two of the neighbours.
     let after = latency(&lab, "");
     assert!(number(&after["total"]["samples"]) < number(&total["samples"]) / 2.0, "{after:#}");
-    assert!(number(&after["seconds"]) < number(&told["seconds"]) + 1.0, "{after:#}");
 
     // Restoring, listing and changing while clients are busy.
     let busy = Load::start(&lab, "short 10.9.0.1 80 --concurrency 2 --pause 0.01");
