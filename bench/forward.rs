@@ -11,6 +11,8 @@
 //! of a connection, as an array of `{"case","flows","ns_per_packet","instructions_per_packet","bytes_per_connection"}`;
 //! figures that are not known are null.
 //!
+//! A last line says what measuring for `lvx latency` costs a worker.
+//!
 //! Every packet must leave, and nothing may be allocated: else the benchmark fails.
 
 #![allow(clippy::disallowed_methods)] // A benchmark reads the clock.
@@ -29,7 +31,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use lvx::base::memory::{Line, Slab};
+use lvx::forward::latency::LatencyCounters;
+use lvx::host::clock::Clock;
 use lvx::port::BATCH_FRAMES;
+use lvx::worker::BATCHES_PER_SAMPLE;
 
 use case::{CASES, Case, Traffic};
 use director::Director;
@@ -152,6 +157,7 @@ fn main() {
         "case", "flows", "median", "least", "copy", "touch", "octets/conn"
     );
     let rows: Vec<Row> = plan(&options).into_iter().map(|(case, flows)| measure(case, flows, &options)).collect();
+    measuring(&options);
     if let Some(path) = &options.json {
         std::fs::write(path, json(&rows)).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
@@ -251,6 +257,28 @@ fn flooded(case: Case, flows: u32, options: &Options) -> Vec<f64> {
     assert!(resident() <= before + (1 << 20), "{}: memory stays as it was", case.name);
     assert!(director.shared.connections.used().0 <= used, "{}: the table stays full", case.name);
     totals
+}
+
+/// What [`lvx::worker::Worker::step_timed`] adds to a step with frames: a count, and of some a look at the clock and
+/// another count.
+fn measuring(options: &Options) {
+    let (latency, clock) = (LatencyCounters::default(), Clock::start());
+    let allocations = ALLOCATIONS.load(Relaxed);
+    let run = |_| {
+        let start = Instant::now();
+        for batch in 0..options.packets {
+            // A few microseconds, of many cells.
+            latency.count_wait(black_box(std::time::Duration::from_nanos(2000 + batch % 4096)), BATCH_FRAMES);
+            if batch.is_multiple_of(u64::from(BATCHES_PER_SAMPLE)) {
+                latency.count_residence(clock.now() - lvx::base::Instant::START, BATCH_FRAMES);
+            }
+        }
+        start.elapsed().as_nanos() as f64 / options.packets as f64
+    };
+    // Only the vector's own is to be seen.
+    let times: Vec<f64> = (0..options.runs).map(run).collect();
+    assert!(ALLOCATIONS.load(Relaxed) - allocations <= 1, "measuring allocates nothing");
+    println!("measuring for `lvx latency`: {:.1} ns a batch, whatever its size", median(&times));
 }
 
 /// The loop without a director, with or without a touch of a table of one line a flow.

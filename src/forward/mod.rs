@@ -23,6 +23,7 @@ mod ftp;
 mod full_nat;
 mod helper;
 mod icmp;
+pub mod latency;
 mod marking;
 mod nat;
 mod options;

@@ -257,7 +257,7 @@ fn v6_at(frame: &[u8], at: usize) -> Address {
 fn some_change(pair: &mut Pair, rng: &mut Rng) {
     let services = services();
     let (service, servers) = &services[rng.below(services.len() as u32) as usize];
-    let server = servers[rng.below(2) as usize].clone();
+    let server = servers[rng.below(2) as usize];
     let service = service.key;
     let request = match rng.below(10) {
         0 => Request::DeleteServer { service, server: server.endpoint },
@@ -271,8 +271,8 @@ fn some_change(pair: &mut Pair, rng: &mut Rng) {
         _ => {
             let (rule, servers) = services.into_iter().find(|(rule, _)| rule.key == service).unwrap();
             pair.execute(&Request::AddService(rule));
-            pair.execute(&Request::AddServer { service, server: servers[0].clone() });
-            Request::AddServer { service, server: servers[1].clone() }
+            pair.execute(&Request::AddServer { service, server: servers[0] });
+            Request::AddServer { service, server: servers[1] }
         }
     };
     pair.execute(&request);
