@@ -18,3 +18,11 @@ pub struct Frame {
     /// Where it came in.
     pub interface: InterfaceId,
 }
+
+impl Frame {
+    /// The frame out of its place in a batch, where what is left is no frame and must not be used.
+    #[inline(always)]
+    pub const fn take(&mut self) -> Frame {
+        Frame { start: self.start, length: std::mem::replace(&mut self.length, 0), interface: self.interface }
+    }
+}

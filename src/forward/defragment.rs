@@ -19,7 +19,7 @@ use crate::forward::pipeline::{Forwarder, Slot, Way};
 use crate::forward::place::Place;
 use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Gathered};
 use crate::forward::related;
-use crate::forward::straight::Straight;
+use crate::forward::schedule::Received;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::forward::vlan::Tagging;
 use crate::forward::whole::{Fate, WHOLE_START, Whole};
@@ -156,13 +156,10 @@ impl Forwarder {
         let (mut wrapped, mut frame) = Whole::new(&mut tagging, buffer, ETHERNET_OCTETS + octets, interface);
         // Its tags are gone, and with them what tells of the device whose station it is for.
         frame.interface = vlan.unwrap_or(interface);
-        let mut batch = mem::take(&mut self.single);
-        batch.push(frame);
-        let (mut slots, mut ways) = ([Slot::unused()], [Straight::CAREFUL]);
+        let mut slot = Slot::unused();
         self.begin(now);
-        self.parse(&wrapped, &batch[0], &mut slots[0], now);
-        batch[0].interface = interface;
-        let [slot] = &mut slots;
+        self.parse(&wrapped, &frame, &mut slot, now);
+        frame.interface = interface;
         if matches!(slot.decision, Decision::Gather) {
             // A fragment within fragments: the host's to make sense of.
             slot.settle(Verdict::Pass);
@@ -171,10 +168,9 @@ impl Forwarder {
         // Who cuts a packet computes its checksum first.
         slot.packet.partial_checksum = false;
         let is_outbound = self.crosses(slot.way);
-        self.prefetch_entries(&slots, &mut ways);
-        self.decide(&wrapped, &batch, &mut slots, &mut ways, now);
+        self.decide_with_care(&Received { port: &wrapped, frame: &frame }, &mut slot, now);
         if datagram.family() == Family::V4 && is_outbound && datagram.dont_fragment() {
-            self.refuse_uncut(&mut wrapped, &batch, &mut slots[0]);
+            self.refuse_uncut(&mut wrapped, &frame, &mut slot);
         }
         let mut pieces = mem::take(&mut self.spare_pieces);
         pieces.clear();
@@ -187,9 +183,10 @@ impl Forwarder {
             keeps_pieces: datagram.family() == Family::V6 || is_outbound,
             pieces,
         });
-        self.carry_out_all(&mut wrapped, &mut batch, &mut slots, &mut ways, now);
-        self.single = batch;
-        let verdict = self.verdicts.first().copied().unwrap_or(Verdict::Pass);
+        let verdict = self.send_on(&mut wrapped, frame, &mut slot, now);
+        if matches!(verdict, Verdict::Transmit(_)) {
+            self.counters().count(verdict);
+        }
         let (fate, is_changed) = (mem::replace(&mut wrapped.fate, Fate::Ended), wrapped.is_changed);
         match self.end(tagging, buffer, datagram, fate, is_changed) {
             true => Ok(verdict),
@@ -249,12 +246,12 @@ impl Forwarder {
 
     /// A real server's datagram that came in fragments with DF set does not leave: the kernel tells the server the
     /// MTU of the link, whatever its length, under the address of the service (`ip_fragment`).
-    fn refuse_uncut(&self, port: &mut Whole<'_>, batch: &[Frame], slot: &mut Slot) {
+    fn refuse_uncut(&self, port: &mut Whole<'_>, frame: &Frame, slot: &mut Slot) {
         if !matches!(slot.decision, Decision::ToClient | Decision::Changed { .. }) {
             return;
         }
         let mtu = self.hop(slot.way).map_or(u16::MAX, |hop| u16::try_from(hop.mtu).unwrap_or(u16::MAX));
-        nat::decrement_ttl(port.bytes_mut(&batch[0]), &slot.packet);
+        nat::decrement_ttl(port.bytes_mut(frame), &slot.packet);
         slot.packet.destination.address = slot.target.new.address;
         slot.decision = Decision::Answer(Answer::TooBig(mtu));
     }

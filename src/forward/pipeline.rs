@@ -1,6 +1,7 @@
 //! The stages over a batch, in order.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::memory::prefetch;
@@ -94,8 +95,6 @@ pub struct Forwarder {
     pub(super) recut: Option<Recut>,
     /// Memory for that.
     pub(super) spare_pieces: Vec<u32>,
-    /// The batch that it is in.
-    pub(super) single: Vec<Frame>,
 }
 
 /// The longest IP packet, its link header and room for tags.
@@ -106,6 +105,9 @@ const NO_STATION: [u8; 6] = [0; 6];
 
 /// Frames whose headers are asked for ahead of the one that is taken apart.
 const FRAMES_AHEAD: usize = 4;
+
+/// Packets that a stage takes at once.
+const GROUP: usize = 8;
 
 /// What the stages hand on about a frame. Slots stay where they are from batch to batch: each stage writes its part in
 /// place, and what a stage does not write is left over from an earlier frame and means nothing.
@@ -190,7 +192,6 @@ impl Forwarder {
             buffer: vec![0; WHOLE_OCTETS].into_boxed_slice(),
             recut: None,
             spare_pieces: Vec::with_capacity(FRAGMENTS_MAX),
-            single: Vec::with_capacity(1),
         };
         forwarder.adopt_routes();
         forwarder
@@ -228,11 +229,9 @@ impl Forwarder {
         let (slots, ways) = (&mut taken[..batch.len()], &mut straights[..batch.len()]);
 
         self.begin(now);
-        self.read_headers(port, batch, slots, ways, now);
-        self.prefetch_entries(slots, ways);
-        self.prefetch_lanes(ways);
-        self.decide(port, batch, slots, ways, now);
-        self.carry_out_all(port, batch, slots, ways, now);
+        self.verdicts.clear();
+        self.go_through(port, batch, slots, ways, now);
+        batch.clear();
         if !self.whole.is_empty() {
             self.carry_whole(port, now);
         }
@@ -270,19 +269,55 @@ impl Forwarder {
         self.open_road(now);
     }
 
-    /// Stage 1: take headers apart; ask for the bucket of each packet.
-    fn read_headers<P: Port>(
+    /// The stages, each a group of packets behind the one before it: what a stage asks for has arrived when the next one
+    /// needs it, and the requests are spread over the whole batch. (A processor has no more than a dozen or two under
+    /// way, and waits with the next.)
+    fn go_through<P: Port>(
         &mut self,
-        port: &P,
-        batch: &[Frame],
+        port: &mut P,
+        batch: &mut [Frame],
         slots: &mut [Slot],
         ways: &mut [Straight],
         now: Instant,
     ) {
-        for (position, ((frame, slot), way)) in batch.iter().zip(slots).zip(ways).enumerate() {
+        let (count, has_far_lanes) = (batch.len(), self.has_far_lanes());
+        let group = |number: Option<usize>| {
+            let first = number.map_or(count, |number| number * GROUP).min(count);
+            first..(first + GROUP).min(count)
+        };
+        let groups = count.div_ceil(GROUP);
+        // Real servers are asked for in between where they are many.
+        let last = if has_far_lanes { 3 } else { 2 };
+        for turn in 0..groups + last {
+            let of = group(Some(turn));
+            self.read_headers(port, batch, of.clone(), &mut slots[of.clone()], &mut ways[of], now);
+            let of = group(turn.checked_sub(1));
+            self.prefetch_entries(&slots[of.clone()], &mut ways[of]);
+            if has_far_lanes {
+                self.prefetch_lanes(&ways[group(turn.checked_sub(2))]);
+            }
+            let of = group(turn.checked_sub(last));
+            self.decide(port, &batch[of.clone()], &mut slots[of.clone()], &mut ways[of.clone()], now);
+            self.send_all(port, &mut batch[of.clone()], &mut slots[of.clone()], &mut ways[of], now);
+        }
+    }
+
+    /// Stage 1: take headers apart; ask for the buckets.
+    #[inline(never)]
+    fn read_headers<P: Port>(
+        &mut self,
+        port: &P,
+        batch: &[Frame],
+        of: Range<usize>,
+        slots: &mut [Slot],
+        ways: &mut [Straight],
+        now: Instant,
+    ) {
+        for (position, (slot, way)) in of.zip(slots.iter_mut().zip(ways)) {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
             }
+            let frame = &batch[position];
             if !self.read_straight(port.bytes(frame), frame.interface, way) {
                 *way = Straight::CAREFUL;
                 self.parse(port, frame, slot, now);
@@ -414,7 +449,8 @@ impl Forwarder {
     }
 
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
-    pub(super) fn prefetch_entries(&self, slots: &[Slot], ways: &mut [Straight]) {
+    #[inline(never)]
+    fn prefetch_entries(&self, slots: &[Slot], ways: &mut [Straight]) {
         for (slot, way) in slots.iter().zip(ways) {
             if way.is_straight() {
                 self.guess_straight(way);
@@ -424,24 +460,16 @@ impl Forwarder {
         }
     }
 
-    /// After stage 2, where real servers are many: the entries have arrived; ask for what belongs to their servers.
+    /// Between stages 2 and 3: the entries have arrived; ask for what belongs to their servers.
+    #[inline(never)]
     fn prefetch_lanes(&self, ways: &[Straight]) {
-        if self.has_far_lanes() {
-            ways.iter().for_each(|way| self.prefetch_lane(way));
-        }
+        ways.iter().for_each(|way| self.prefetch_lane(way));
     }
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second. On its own, as the registers that it needs are all that there are.
     #[inline(never)]
-    pub(super) fn decide<P: Port>(
-        &mut self,
-        port: &P,
-        batch: &[Frame],
-        slots: &mut [Slot],
-        ways: &mut [Straight],
-        now: Instant,
-    ) {
+    fn decide<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], ways: &mut [Straight], now: Instant) {
         for ((frame, slot), way) in batch.iter().zip(slots).zip(ways) {
             if way.is_straight() {
                 if self.follow_straight(port.bytes(frame), way) {
@@ -456,7 +484,7 @@ impl Forwarder {
 
     /// The same of a packet on the careful way.
     #[inline(never)]
-    fn decide_with_care<P: Port>(&self, received: &Received<'_, P>, slot: &mut Slot, now: Instant) {
+    pub(super) fn decide_with_care<P: Port>(&self, received: &Received<'_, P>, slot: &mut Slot, now: Instant) {
         let Slot { packet, hash, way, decision, target } = slot;
         match way {
             Way::Inbound => *decision = self.decide_inbound(received, packet, *hash, now, target),
@@ -474,20 +502,20 @@ impl Forwarder {
     }
 
     /// Stage 4: rewrite and send.
-    pub(super) fn carry_out_all<P: Port>(
+    #[inline(never)]
+    fn send_all<P: Port>(
         &mut self,
         port: &mut P,
-        batch: &mut Vec<Frame>,
+        batch: &mut [Frame],
         slots: &mut [Slot],
         ways: &mut [Straight],
         now: Instant,
     ) {
-        self.verdicts.clear();
-        let (mut transmitted, mut straight) = (0, 0);
-        for ((frame, slot), way) in batch.drain(..).zip(slots).zip(ways) {
+        let (mut straight, mut others) = (0, 0);
+        for ((frame, slot), way) in batch.iter_mut().zip(slots).zip(ways) {
             let frame = match way.is_straight() {
-                false => frame,
-                true => match self.send_straight(port, frame, way) {
+                false => frame.take(),
+                true => match self.send_straight(port, frame.take(), way) {
                     Ok(verdict) => {
                         straight += 1;
                         self.verdicts.push(verdict);
@@ -499,18 +527,25 @@ impl Forwarder {
                     }
                 },
             };
-            let verdict = match slot.packet.care {
-                0 => self.carry_out(port, frame, slot, now),
-                _ => self.carry_out_with_care(port, frame, slot, now),
-            };
-            match verdict {
-                Verdict::Transmit(_) => transmitted += 1,
-                other => self.counters().count(other),
-            }
+            let verdict = self.send_on(port, frame, slot, now);
+            others += u64::from(matches!(verdict, Verdict::Transmit(_)));
             self.verdicts.push(verdict);
         }
-        self.counters().transmitted.add(transmitted + straight);
+        self.counters().transmitted.add(straight + others);
         self.counters().straight.add(straight);
+    }
+
+    /// The same of a packet on the careful way. What is not sent is counted.
+    #[inline(never)]
+    pub(super) fn send_on<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &mut Slot, now: Instant) -> Verdict {
+        let verdict = match slot.packet.care {
+            0 => self.carry_out(port, frame, slot, now),
+            _ => self.carry_out_with_care(port, frame, slot, now),
+        };
+        if !matches!(verdict, Verdict::Transmit(_)) {
+            self.counters().count(verdict);
+        }
+        verdict
     }
 
     /// Hands a packet that was followed on the straight way over to the careful one, which is to send it.

@@ -8,7 +8,7 @@
 use crate::base::memory::prefetch;
 use crate::base::{Address, Family, InterfaceId};
 use crate::forward::egress::NextHop;
-use crate::forward::pipeline::{Forwarder, flow_hash};
+use crate::forward::pipeline::Forwarder;
 use crate::forward::straight::{Course, Straight};
 use crate::port::BATCH_FRAMES;
 use crate::route::{Exit as Target, Hop};
@@ -261,5 +261,9 @@ impl Locals {
 /// Addresses next to each other have places apart.
 #[inline(always)]
 const fn place(address: Address) -> usize {
-    (flow_hash(address) >> 17) as usize
+    let folded = match address.family() {
+        Family::V4 => address.low_u32(),
+        Family::V6 => (address.0 ^ address.0 >> 32 ^ address.0 >> 64) as u32,
+    };
+    (folded.wrapping_mul(0x9e37_79b9) >> 17) as usize
 }

@@ -22,6 +22,7 @@ use crate::service::sysctl::Knob;
 use crate::service::{DestinationId, Method, Protocol};
 
 pub(super) use lane::{Lanes, Locals};
+use read::Read;
 pub(super) use read::station_word;
 
 /// Lanes that are in the nearest caches without being asked for.
@@ -146,15 +147,25 @@ impl Forwarder {
     /// Stage 1: takes plain headers apart and asks for the bucket; false when the packet must take the careful way.
     #[inline(always)]
     pub(super) fn read_straight(&mut self, frame: &[u8], interface: InterfaceId, one: &mut Straight) -> bool {
-        let Some(read) = read::read(frame, self.station_word(interface), &self.road, one) else { return false };
-        let course = match self.known_locals.has(read.destination) {
+        let (station, road) = (self.station_word(interface), self.road);
+        match read::read(frame, station, &road, one) {
+            Some(Read::V4 { source, destination }) => self.enter(one, Address::v4(source), Address::v4(destination)),
+            Some(Read::V6 { source, destination }) => self.enter(one, source, destination),
+            None => false,
+        }
+    }
+
+    /// The same of a packet whose headers were taken apart.
+    #[inline(always)]
+    fn enter(&mut self, one: &mut Straight, source: Address, destination: Address) -> bool {
+        let course = match self.known_locals.has(destination) {
             true => Course::Inbound,
-            false => self.find_course(read.destination, one),
+            false => self.find_course(destination, one),
         };
         let client = match course {
             Course::Careful => return false,
-            Course::Inbound => Endpoint::new(read.source, (one.ports >> 16) as u16),
-            Course::Outbound => Endpoint::new(read.destination, one.ports as u16),
+            Course::Inbound => Endpoint::new(source, (one.ports >> 16) as u16),
+            Course::Outbound => Endpoint::new(destination, one.ports as u16),
         };
         one.course = course;
         one.hash = self.shared.connections.hash(Some(one.protocol), client);
@@ -168,7 +179,7 @@ impl Forwarder {
         one.guess = self.shared.connections.guess(one.hash);
     }
 
-    /// After stage 2: asks for what belongs to the real server.
+    /// Between stages 2 and 3, where real servers are many: the entry has arrived; asks for what belongs to its server.
     #[inline(always)]
     pub(super) fn prefetch_lane(&self, one: &Straight) {
         if one.is_straight() && !one.guess.is_none() {

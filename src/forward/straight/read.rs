@@ -32,10 +32,10 @@ const TYPE_V6_MASK: u32 = 0x00f0_ffff;
 /// IPv4: offset of a fragment, and that more follow.
 const FRAGMENT: u16 = 0x3fff;
 
-/// Addresses of a packet.
-pub(super) struct Read {
-    pub source: Address,
-    pub destination: Address,
+/// Addresses of a packet, by family: what comes then is made for either.
+pub(super) enum Read {
+    V4 { source: u32, destination: u32 },
+    V6 { source: Address, destination: Address },
 }
 
 /// A link address in the form in which headers are compared with it.
@@ -74,20 +74,33 @@ fn read_v4(frame: &[u8], header: &[u8; HEADERS_V4], one: &mut Straight) -> Optio
     {
         return None;
     }
-    let ip: &[u8; 20] = header[NETWORK..].first_chunk()?;
-    if checksum::of(ip) != 0 {
+    if !has_sound_header(header) {
         return None;
     }
     let addresses = u64::from_be_bytes(part(header, NETWORK + 12));
     let ports = u32::from_be_bytes(part(header, TRANSPORT_V4));
-    let (source, destination) = (Address::v4((addresses >> 32) as u32), Address::v4(addresses as u32));
-    let pseudo = checksum::pseudo_header(source, destination, header[NETWORK + 9], u32::from(length) - 20);
+    let (source, destination) = ((addresses >> 32) as u32, addresses as u32);
+    let transport_octets = u32::from(length) - 20;
+    let pseudo = checksum::Sum::default().add_u32(source).add_u32(destination);
+    let pseudo = pseudo.add_u16(header[NETWORK + 9].into()).add_u32(transport_octets);
     if ports >> 16 == 0 || checksum::is_partial(checksum_field(frame, protocol, TRANSPORT_V4), pseudo) {
         return None;
     }
     (one.family, one.protocol, one.event) = (Family::V4, protocol, event);
     (one.length, one.ports, one.addresses) = (length, ports, addresses);
-    Some(Read { source, destination })
+    Some(Read::V4 { source, destination })
+}
+
+/// True when the checksum of a plain IPv4 header holds: the sum of its ten words, by 64 bits at a time with carries
+/// around, is a multiple of 0xffff (RFC 1071 section 2); not 0, as some word of a header that came so far is not.
+#[inline(always)]
+fn has_sound_header(header: &[u8; HEADERS_V4]) -> bool {
+    let (first, second) = (u64::from_ne_bytes(part(header, NETWORK)), u64::from_ne_bytes(part(header, NETWORK + 8)));
+    let third = u32::from_ne_bytes(part(header, NETWORK + 16));
+    let (sum, carry) = first.overflowing_add(second);
+    let sum = (sum & u64::from(u32::MAX)) + (sum >> 32) + u64::from(third) + u64::from(carry);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 #[inline(always)]
@@ -109,7 +122,7 @@ fn read_v6(frame: &[u8], one: &mut Straight) -> Option<Read> {
     }
     (one.family, one.protocol, one.event) = (Family::V6, protocol, event);
     (one.length, one.ports) = (length, ports);
-    Some(Read { source, destination })
+    Some(Read::V6 { source, destination })
 }
 
 /// Protocol, what the packet says to its connection, and the least octets of its header. A segment that begins a
@@ -164,5 +177,7 @@ pub(super) fn endpoints(frame: &[u8], one: &Straight) -> (Endpoint, Endpoint) {
 /// Octets of a header at a place that is known when this is compiled.
 #[inline(always)]
 fn part<const ALL: usize, const N: usize>(header: &[u8; ALL], at: usize) -> [u8; N] {
-    std::array::from_fn(|octet| header[at + octet])
+    let mut octets = [0; N];
+    octets.copy_from_slice(&header[at..at + N]);
+    octets
 }

@@ -68,6 +68,7 @@ impl Forwarder {
         Ok(Verdict::Transmit(leaving.interface))
     }
 
+    /// On its own: what it needs of registers would burden the other methods.
     #[inline(always)]
     fn send_through_tunnel<P: Port>(
         &mut self,
