@@ -50,7 +50,7 @@ pub enum Subject {
     Floor,
     /// The kernel's IP forwarding.
     Kernel,
-    /// lvx with one UDP service of four servers.
+    /// lvx with a service of four servers.
     Lvx(Method),
 }
 
@@ -242,9 +242,13 @@ impl Parts {
     }
 }
 
-/// One UDP service with servers of equal weight.
+/// A UDP and a TCP service with servers of equal weight.
 fn rules(method: Method, servers: u8) -> Vec<Request> {
-    let service = ServiceKey::Address { protocol: Protocol::Udp, endpoint: net::virtual_service() };
+    [Protocol::Udp, Protocol::Tcp].into_iter().flat_map(|protocol| rules_of(protocol, method, servers)).collect()
+}
+
+fn rules_of(protocol: Protocol, method: Method, servers: u8) -> Vec<Request> {
+    let service = ServiceKey::Address { protocol, endpoint: net::virtual_service() };
     let mut requests = vec![Request::AddService(ServiceRule {
         key: service,
         scheduler: "wlc".to_string(),
