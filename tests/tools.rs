@@ -40,6 +40,11 @@ fn pktgen_is_told_what_the_profiles_say() {
     python("bench_tools/test_pktgen.py");
 }
 
+#[test]
+fn rfc2544_searches_and_refuses() {
+    python("bench_tools/test_rfc2544.py");
+}
+
 /// The first frames that `profiles.py` makes of a profile.
 fn reference(path: &Path, count: usize, direction: &str) -> Option<Vec<String>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/profiles/profiles.py");
