@@ -45,6 +45,11 @@ fn rfc2544_searches_and_refuses() {
     python("bench_tools/test_rfc2544.py");
 }
 
+#[test]
+fn benchmarks_are_run_and_drawn() {
+    python("bench_tools/test_bench.py");
+}
+
 /// The first frames that `profiles.py` makes of a profile.
 fn reference(path: &Path, count: usize, direction: &str) -> Option<Vec<String>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/profiles/profiles.py");
