@@ -8,7 +8,6 @@ LEFT, RIGHT, TOP, BOTTOM = 80, 230, 50, 70
 # Colours that also people tell apart who see fewer (Okabe and Ito), and shapes for print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
-FONT = "font-family='sans-serif' font-size='13'"
 
 
 def round_up(value):
@@ -55,11 +54,11 @@ class Picture:
         """Where a value stands."""
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / self.ticks[-1]
 
-    def text(self, x, y, words, anchor="start", weight="normal", turn=None, kind=None):
+    def text(self, x, y, words, anchor="start", weight="normal", turn=None, kind=None, size=13):
         """One line of text."""
         more = (f" transform='{turn}'" if turn else "") + (f" class='{kind}'" if kind else "")
         self.shapes.append(
-            f"<text x='{x:.1f}' y='{y:.1f}' {FONT} text-anchor='{anchor}' font-weight='{weight}'{more}>{escape(words)}</text>"
+            f"<text x='{x:.1f}' y='{y:.1f}' font-family='sans-serif' font-size='{size}' text-anchor='{anchor}' font-weight='{weight}'{more}>{escape(words)}</text>"
         )
 
     def line(self, x1, y1, x2, y2, colour, dash="", width=1):
@@ -141,7 +140,7 @@ def bars(title, x_name, y_name, groups, goals=()):
                 f"<rect class='bar' x='{at:.1f}' y='{picture.y(value):.1f}' width='{width * 0.9:.1f}' height='{height:.1f}' "
                 f"fill='{COLOURS[names.index(name) % len(COLOURS)]}'><title>{escape(name)}: {value:g}</title></rect>"
             )
-            picture.text(at + width * 0.45, picture.y(value) - 4, f"{value:.3g}", anchor="middle")
+            picture.text(at + width * 0.45, picture.y(value) - 4, f"{value:.3g}", anchor="middle", size=10)
     for position, name in enumerate(names):
         picture.legend(name, COLOURS[position % len(COLOURS)], is_bar=True)
     for name, value in goals:

@@ -73,7 +73,7 @@ pub enum Traffic {
     Flood,
     /// The same in bursts, each dealt with before the next.
     Bursts,
-    /// Round trips of sockets, to one real server.
+    /// Both directions at once, to and from one real server.
     BothWays,
 }
 

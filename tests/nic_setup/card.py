@@ -120,7 +120,8 @@ def main():
         show_spread(card)
     elif option == "-n":
         print(f"{FLOWS[rest[1]]} flows use these fields for computing Hash flow key:")
-        print("\n".join(FIELDS[letter] for letter in card["fields"][rest[1]]) + "\n")
+        print("\n".join(FIELDS[letter] for letter in card["fields"][rest[1]]) or "None")
+        print()
     elif option == "-k":
         print("Features for x:")
         for name, value in card["features"].items():

@@ -136,11 +136,12 @@ class NicSetup(unittest.TestCase):
         said = self.run_script("--channels", "8", "x", status=3)
         self.assertIn("left alone", self.line(said, "table"))
         self.assertEqual(self.card()["rss"]["table"], [7, 0] * 64)
-        before["fields"]["tcp4"] = "sde"
+        before["fields"].update(tcp4="sde", udp4="")
         self.put(before)
         said = self.run_script("--channels", "keep", "--key", "keep", "x", status=3)
-        self.assertIn("left alone", self.line(said, "fields tcp4"))
-        self.assertEqual(self.card()["fields"]["tcp4"], "sde")
+        self.assertIn("left alone: what is set (custom)", self.line(said, "fields tcp4"))
+        self.assertIn("left alone: what is set (none)", self.line(said, "fields udp4"))
+        self.assertEqual((self.card()["fields"]["tcp4"], self.card()["fields"]["udp4"]), ("sde", ""))
 
     def test_the_first_state_stays(self):
         self.run_script(*self.ALL)
@@ -216,6 +217,15 @@ class NicSetup(unittest.TestCase):
         self.assertEqual(self.card()["channels"]["now"], {"rx": "2", "tx": "2"})
         self.run_script("--channels", "max", "x", status=3)
         self.assertEqual(self.card()["channels"]["now"], {"rx": "4", "tx": "8"})
+
+    def test_a_card_with_short_rings(self):
+        short = card(ring={"most": {"rx": "1024", "tx": "256"}, "now": {"rx": "128", "tx": "128"}})
+        self.put(short)
+        self.run_script("x")
+        self.assertEqual(self.card()["ring"]["now"], {"rx": "1024", "tx": "256"}, "the card's most")
+        self.put(short)
+        said = self.run_script("--ring", "2048", "x", status=3)
+        self.assertIn("exceeds maximum (stays rx 128 tx 128)", self.line(said, "ring"))
 
     def test_sides_hash_the_client_alone(self):
         for side, fields, letters in (
