@@ -25,6 +25,8 @@ mod full_nat;
 mod ground;
 #[path = "netns/jumbo.rs"]
 mod jumbo;
+#[path = "netns/latency.rs"]
+mod latency;
 #[path = "netns/ldirectord.rs"]
 mod ldirectord;
 #[path = "netns/lifecycle.rs"]

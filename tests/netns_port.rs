@@ -203,10 +203,10 @@ impl Director {
             let counters = monitor.counters();
             let kernel = monitor.sockets().map(|(_, kernel)| kernel.rx_dropped + kernel.rx_ring_full);
             Report {
-                received: counters.received.load(),
-                transmitted: counters.transmitted.load(),
-                dropped: counters.transmit_full.load() + counters.transmit_refused.load() + counters.no_queue.load(),
-                passed: counters.passed.load(),
+                received: counters.received.get(),
+                transmitted: counters.transmitted.get(),
+                dropped: counters.transmit_full.get() + counters.transmit_refused.get() + counters.no_queue.get(),
+                passed: counters.passed.get(),
                 kernel_drops: kernel.sum(),
                 injected: pass.counters().injected.load(Ordering::Relaxed),
                 attachment,
@@ -528,18 +528,18 @@ fn no_chunk_is_lost_to_an_interface_that_is_down() {
         let all = |port: &mut XskPort| -> Vec<_> { std::iter::from_fn(|| port.allocate(60, LEFT)).collect() };
         let mut frames = all(&mut port);
         assert_eq!(frames.len(), free);
-        assert_eq!(counters.no_chunk.load(), 1);
+        assert_eq!(counters.no_chunk.get(), 1);
 
         ip(&format!("-n {director} link set d1 down"));
         for frame in frames.drain(..=slots) {
             port.transmit(frame, RIGHT);
         }
         port.flush();
-        assert_eq!(counters.transmit_full.load(), 1, "one more than the ring holds");
+        assert_eq!(counters.transmit_full.get(), 1, "one more than the ring holds");
         port.transmit(frames.pop().unwrap(), InterfaceId(9));
-        assert_eq!(counters.no_queue.load(), 1);
+        assert_eq!(counters.no_queue.get(), 1);
         port.pass(frames.pop().unwrap());
-        assert_eq!(counters.pass_overflow.load(), 1, "there is no pass queue");
+        assert_eq!(counters.pass_overflow.get(), 1, "there is no pass queue");
         frames.drain(..).for_each(|frame| port.release(frame));
         assert_eq!(all(&mut port).into_iter().map(|frame| port.release(frame)).count(), free - slots);
 
@@ -558,7 +558,7 @@ fn no_chunk_is_lost_to_an_interface_that_is_down() {
             count = all(&mut port).into_iter().map(|frame| port.release(frame)).count();
         }
         assert_eq!(count, free, "every chunk comes back");
-        assert_eq!(counters.transmitted.load(), slots as u64 + 1);
+        assert_eq!(counters.transmitted.get(), slots as u64 + 1);
     })
     .join()
     .unwrap();

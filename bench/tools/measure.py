@@ -18,6 +18,8 @@ import plot
 RESULTS = os.path.join(build.ROOT, "bench", "results")
 GOALS = os.path.join(build.ROOT, "bench", "goals.json")
 NUMBERS = ("ns_per_packet", "instructions_per_packet", "bytes_per_connection")
+# Cases that open connections begin so; they cost several times as much and have plots of their own.
+OPENING = ("new", "synflood")
 # Columns of the table of the benchmark on veth, after the subject.
 VETH_COLUMNS = ("flows", "median", "min", "max", "ns", "ratio", "flood", "lost_in", "lost_out")
 VETH_QUICK = ("--flows", "1,1000", "--seconds", "0.2", "--runs", "1")
@@ -73,12 +75,18 @@ def series(rows, name):
 def forward_plots(rows, goals):
     """File names and texts of the plots of `forward`."""
     plots = {}
-    times = series(rows, "ns_per_packet")
-    if times:
-        plots["forward.svg"] = plot.lines("The pipeline in memory", "nanoseconds a packet", times, goals)
-    counts = series(rows, "instructions_per_packet")
-    if counts:
-        plots["forward-instructions.svg"] = plot.lines("The pipeline in memory", "instructions a packet", counts)
+    kinds = (
+        ("forward", "The pipeline in memory: known connections", False, goals),
+        ("forward-new", "The pipeline in memory: new connections", True, ()),
+    )
+    for file, title, is_opening, lines in kinds:
+        mine = [row for row in rows if row["case"].startswith(OPENING) == is_opening]
+        times = series(mine, "ns_per_packet")
+        if times:
+            plots[f"{file}.svg"] = plot.lines(title, "nanoseconds a packet", times, lines)
+        counts = series(mine, "instructions_per_packet")
+        if counts:
+            plots[f"{file}-instructions.svg"] = plot.lines(title, "instructions a packet", counts)
     octets = series(rows, "bytes_per_connection")
     if octets:
         groups = {case: {"octets": max(points)[1]} for case, points in octets.items()}

@@ -3,7 +3,8 @@
 import math
 from xml.sax.saxutils import escape, quoteattr
 
-WIDTH, HEIGHT = 860, 480
+WIDTH, HEIGHT_LEAST = 860, 480
+LEGEND_ROW = 22
 LEFT, RIGHT, TOP, BOTTOM = 80, 230, 50, 70
 # Colours that also people tell apart who see fewer (Okabe and Ito), and shapes for print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -35,13 +36,15 @@ def number(value):
 class Picture:
     """Shapes with the y axis upwards from the lower edge of the plot, which is `most` high."""
 
-    def __init__(self, title, x_name, y_name, most):
+    def __init__(self, title, x_name, y_name, most, rows):
+        # As high as the legend's rows need.
+        self.height = max(HEIGHT_LEAST, TOP + LEGEND_ROW * rows + 20)
         self.ticks = scale(most)
         self.shapes = []
         self.legend_rows = 0
         self.text(WIDTH / 2 - RIGHT / 2 + LEFT / 2, 26, title, anchor="middle", weight="bold")
-        self.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 18, x_name, anchor="middle")
-        middle = (TOP + HEIGHT - BOTTOM) / 2
+        self.text((LEFT + WIDTH - RIGHT) / 2, self.height - 18, x_name, anchor="middle")
+        middle = (TOP + self.height - BOTTOM) / 2
         self.text(20, middle, y_name, anchor="middle", turn=f"rotate(-90 20 {middle:.1f})")
         for tick in self.ticks:
             y = self.y(tick)
@@ -52,7 +55,7 @@ class Picture:
 
     def y(self, value):
         """Where a value stands."""
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / self.ticks[-1]
+        return self.height - BOTTOM - (self.height - BOTTOM - TOP) * value / self.ticks[-1]
 
     def text(self, x, y, words, anchor="start", weight="normal", turn=None, kind=None, size=13):
         """One line of text."""
@@ -70,7 +73,7 @@ class Picture:
 
     def legend(self, words, colour, dash="", is_bar=False):
         """One more row at the right."""
-        x, y = WIDTH - RIGHT + 20, TOP + 8 + 22 * self.legend_rows
+        x, y = WIDTH - RIGHT + 20, TOP + 8 + LEGEND_ROW * self.legend_rows
         self.legend_rows += 1
         if is_bar:
             self.shapes.append(f"<rect x='{x}' y='{y - 6}' width='26' height='12' fill='{colour}'/>")
@@ -81,7 +84,8 @@ class Picture:
     def finish(self):
         """The file's text."""
         head = (
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{HEIGHT}' viewBox='0 0 {WIDTH} {HEIGHT}'>"
+            f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{self.height}' "
+            f"viewBox='0 0 {WIDTH} {self.height}'>"
         )
         return "\n".join([head, "<rect width='100%' height='100%' fill='white'/>", *self.shapes, "</svg>", ""])
 
@@ -93,7 +97,7 @@ def lines(title, y_name, series, goals=()):
     """
     flows = sorted({count for points in series.values() for count, _ in points})
     values = [value for points in series.values() for _, value in points] + [value for _, value in goals]
-    picture = Picture(title, "flows", y_name, max(values))
+    picture = Picture(title, "flows", y_name, max(values), len(series))
     low, high = math.log(flows[0]), math.log(flows[-1])
 
     def x(count):
@@ -127,7 +131,7 @@ def bars(title, x_name, y_name, groups, goals=()):
     """Bars side by side in groups: `groups` maps a group's name to a map of a bar's name to its value."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     values = [value for group in groups.values() for value in group.values()] + [value for _, value in goals]
-    picture = Picture(title, x_name, y_name, max(values))
+    picture = Picture(title, x_name, y_name, max(values), len(names) + len(goals))
     room = (WIDTH - RIGHT - LEFT) / len(groups)
     width = min(60, 0.8 * room / len(names))
     for place, (group, heights) in enumerate(groups.items()):

@@ -18,7 +18,7 @@ use crate::net::{self, Net};
 use crate::subject::{Director, Subject, Traffic};
 
 /// Longest round trip that the histogram holds, nanoseconds.
-const LONGEST_NS: u64 = 10_000_000_000;
+pub const LONGEST_NS: u64 = 10_000_000_000;
 
 /// How often the echo looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -58,11 +58,7 @@ pub fn measure(
     seconds: f64,
     cpus: &crate::Cpus,
 ) -> Result<Histogram<u64>, String> {
-    let way = match answers {
-        Answers::Through => "via 10.77.2.254 dev e",
-        Answers::Past => "via 10.77.3.1 dev past",
-    };
-    net.server.ip(&format!("route replace 10.77.1.0/24 {way}\n"))?;
+    route_answers(net, answers)?;
     let stop = Arc::new(AtomicBool::new(false));
     let echo = echo(net, subject, cpus.generator, &stop);
     let director = Director::start(net, subject, 1, Traffic::BothWays, cpus.director)?;
@@ -78,10 +74,19 @@ pub fn measure(
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(|error| format!("{subject}: {error}"))
 }
 
+/// Leads what the servers answer this way.
+pub fn route_answers(net: &Net, answers: Answers) -> Result<(), String> {
+    let way = match answers {
+        Answers::Through => "via 10.77.2.254 dev e",
+        Answers::Past => "via 10.77.3.1 dev past",
+    };
+    net.server.ip(&format!("route replace 10.77.1.0/24 {way}\n"))
+}
+
 fn round_trips(seconds: f64) -> std::io::Result<Histogram<u64>> {
     let socket = UdpSocket::bind("10.77.1.1:0")?;
     send_without_checksum(&socket);
-    socket.connect(socket_address(net::virtual_service()))?;
+    socket.connect(socket_address(net::trip_service()))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds that are in order");
     let start = Instant::now();
@@ -102,14 +107,14 @@ fn round_trips(seconds: f64) -> std::io::Result<Histogram<u64>> {
 }
 
 /// Sends every datagram back from where it was addressed to by the client.
-fn echo(net: &Net, subject: Subject, cpu: Option<usize>, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
+pub fn echo(net: &Net, subject: Subject, cpu: Option<usize>, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
     let stop = Arc::clone(stop);
     let (ready, started) = std::sync::mpsc::channel();
     let thread = net.server.within(move || {
         crate::pin(cpu);
         let local = match subject {
             Subject::Lvx(Method::Masquerading) => net::server(0),
-            _ => net::virtual_service(),
+            _ => net::trip_service(),
         };
         let socket = UdpSocket::bind(socket_address(local)).expect("the address is the server's");
         socket.set_read_timeout(Some(LOOK)).expect("a time is not zero");
@@ -148,11 +153,11 @@ fn open_tunnel() -> std::os::fd::OwnedFd {
     socket
 }
 
-fn socket_address(endpoint: Endpoint) -> SocketAddrV4 {
+pub fn socket_address(endpoint: Endpoint) -> SocketAddrV4 {
     SocketAddrV4::new(endpoint.address.low_u32().into(), endpoint.port)
 }
 
-fn send_without_checksum(socket: &UdpSocket) {
+pub fn send_without_checksum(socket: &UdpSocket) {
     let on: libc::c_int = 1;
     let octets = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the value is valid for its length and outlives the call.

@@ -19,6 +19,18 @@ pub fn virtual_service() -> Endpoint {
     Endpoint::new(Address::v4(0x0a4d_0901), 5000)
 }
 
+/// The virtual service of round trips, which the first real server answers.
+pub fn trip_service() -> Endpoint {
+    Endpoint::new(Address::v4(TRIP_ADDRESS), 5000)
+}
+
+/// Its address.
+pub const TRIP_ADDRESS: u32 = 0x0a4d_0902;
+
+/// First addresses of services that nobody asks for, and of their real servers.
+pub const OTHER_SERVICES_FIRST: u32 = 0x0a60_0001;
+pub const OTHER_SERVERS_FIRST: u32 = 0x0a70_0001;
+
 /// Where real server `number`, from 0, listens.
 pub fn server(number: u8) -> Endpoint {
     Endpoint::new(Address::v4(0x0a4d_0201 + u32::from(number)), 6000)
@@ -53,6 +65,7 @@ addr add 10.77.1.254/24 dev d0
 addr add 10.77.2.254/24 dev d1
 route add 10.64.0.0/13 via 10.77.1.1 dev d0
 route add local 10.77.9.1/32 dev lo
+route add local 10.77.9.2/32 dev lo
 neigh add 10.77.1.1 lladdr 02:00:00:00:01:01 dev d0
 neigh add 10.77.2.1 lladdr 02:00:00:00:02:01 dev d1
 neigh add 10.77.2.2 lladdr 02:00:00:00:02:02 dev d1
@@ -60,7 +73,7 @@ neigh add 10.77.2.3 lladdr 02:00:00:00:02:03 dev d1
 neigh add 10.77.2.4 lladdr 02:00:00:00:02:04 dev d1
 ";
 
-/// The same for the kernel, which routes the virtual address to the first server.
+/// The same for the kernel, which routes round trips to the first server and all else to the second.
 const DIRECTOR: &str = "\
 link set lo up
 link add d0 address 02:00:00:00:01:fe numrxqueues 1 numtxqueues 1 type veth \
@@ -73,8 +86,10 @@ addr add 10.77.1.254/24 dev d0
 addr add 10.77.2.254/24 dev d1
 neigh replace 10.77.1.1 lladdr 02:00:00:00:01:01 dev d0 nud permanent
 neigh replace 10.77.2.1 lladdr 02:00:00:00:02:01 dev d1 nud permanent
+neigh replace 10.77.2.2 lladdr 02:00:00:00:02:02 dev d1 nud permanent
 route add 10.64.0.0/13 via 10.77.1.1 dev d0
-route add 10.77.9.1/32 via 10.77.2.1 dev d1
+route add 10.77.9.1/32 via 10.77.2.2 dev d1
+route add 10.77.9.2/32 via 10.77.2.1 dev d1
 ";
 
 /// `past` is a link past the director, for the answers of directly routed and tunnelled servers.
@@ -86,7 +101,7 @@ link set past up
 addr add 10.77.1.1/24 dev e
 addr add 10.77.3.1/24 dev past
 neigh replace 10.77.1.254 lladdr 02:00:00:00:01:fe dev e nud permanent
-route add 10.77.9.1/32 via 10.77.1.254 dev e
+route add 10.77.9.0/24 via 10.77.1.254 dev e
 ";
 
 const SERVER: &str = "\
@@ -95,7 +110,7 @@ link set e up
 link set past up
 addr add 10.77.2.1/24 dev e
 addr add 10.77.3.2/24 dev past
-addr add 10.77.9.1/32 dev lo
+addr add 10.77.9.2/32 dev lo
 ";
 
 const SERVER_NEIGHBOUR: &str = "neigh replace 10.77.2.254 lladdr 02:00:00:00:02:fe dev e nud permanent\n";

@@ -202,6 +202,11 @@ impl Profile {
         self.clients * self.ports
     }
 
+    /// Octets of the longest frame, with check sequence.
+    pub fn octets_most(&self) -> usize {
+        self.sizes.iter().map(|size| size.octets).max().unwrap_or_default()
+    }
+
     /// Octets of the frames in the order in which they repeat, as `profiles.py` says.
     fn pattern(&self) -> Vec<usize> {
         let total: u32 = self.sizes.iter().map(|size| size.weight).sum();

@@ -68,7 +68,7 @@ impl Stream {
     /// Waits for its end and says what was sent.
     pub fn finish(self) -> Sent {
         let seconds = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Sent { frames: self.monitor.counters().transmitted.load(), seconds }
+        Sent { frames: self.monitor.counters().transmitted.get(), seconds }
     }
 }
 
@@ -116,7 +116,7 @@ fn send(mut port: XskPort, mut maker: Maker, load: Load) -> f64 {
         port.flush();
         port
     });
-    assert_eq!(port.monitor().counters().transmit_full.load(), 0, "the generator's ring never overflows");
+    assert_eq!(port.monitor().counters().transmit_full.get(), 0, "the generator's ring never overflows");
     seconds
 }
 

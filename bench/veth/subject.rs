@@ -7,22 +7,21 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lvx::base::{Endpoint, Frame, Instant, InterfaceId, MacAddress, Rng};
-use lvx::command::Request;
-use lvx::command::request::{ServerRule, ServiceRule};
+use lvx::base::{Endpoint, Frame, InterfaceId, MacAddress, Rng};
 use lvx::conn::TableConfig;
-use lvx::control::{Action, Control};
+use lvx::control::Control;
 use lvx::forward::{DropReason, Forwarder, Shared};
 use lvx::host::clock::Clock;
 use lvx::host::xdp::{AttachMode, Xdp};
 use lvx::port::xsk::{RING_SLOTS, Waker, XskConfig, XskMonitor, XskPort, XskQueue};
 use lvx::port::{BATCH_FRAMES, Port};
 use lvx::route::{Database, net_file};
-use lvx::service::{FullNat, Method, Protocol, SchedulerFlags, ServiceKey, Tunnel};
+use lvx::service::Method;
 use lvx::worker::Worker;
 
 use crate::bursts::Gate;
 use crate::net::{self, Net};
+use crate::steering::{self, Meanwhile, Steering};
 use crate::traffic::Generator;
 
 /// The director's interfaces, in this order.
@@ -73,11 +72,20 @@ pub enum Traffic {
     Flood,
     /// The same in bursts, each dealt with before the next.
     Bursts,
-    /// Both directions at once, to and from one real server.
+    /// Round trips of sockets, to the first real server; the generator's frames go to the others.
     BothWays,
+    /// The generator's frames and, from the other side, the replies of the one real server.
+    Replies,
 }
 
-/// What a director thread leaves behind.
+impl Traffic {
+    /// Whether frames come in by both interfaces.
+    fn is_two_way(self) -> bool {
+        matches!(self, Traffic::BothWays | Traffic::Replies)
+    }
+}
+
+/// What a director leaves behind.
 #[derive(Default, Debug)]
 pub struct Report {
     /// Client and chosen real server of each connection; the first thousand at most.
@@ -89,6 +97,26 @@ struct Handle {
     shared: Arc<Shared>,
     waker: Waker,
     monitor: XskMonitor,
+    steering: Steering,
+    thread: ThreadId,
+}
+
+/// A thread as the kernel knows it; 0 for none.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadId(i32);
+
+impl ThreadId {
+    fn own() -> Self {
+        // SAFETY: the call has no arguments and cannot fail.
+        Self(unsafe { libc::gettid() })
+    }
+
+    /// How long it has waited for its processor while it had something to do, nanoseconds; `None` where the kernel
+    /// does not say.
+    pub fn waited_ns(self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    }
 }
 
 /// A running subject.
@@ -98,7 +126,7 @@ pub struct Director {
     flows: u32,
     traffic: Traffic,
     gate: Arc<Gate>,
-    running: Option<(JoinHandle<Report>, Handle)>,
+    running: Option<(JoinHandle<()>, Handle)>,
 }
 
 impl Director {
@@ -119,21 +147,21 @@ impl Director {
         let thread = net.director.within(move || {
             crate::pin(cpu);
             let clock = Clock::start();
-            let made = Parts::new(subject, flows, traffic, clock.now());
-            let (parts, answer) = match made {
-                Ok(parts) => {
-                    let shared = Arc::clone(parts.control.shared());
-                    let (waker, monitor) = (parts.port.waker(), parts.port.monitor());
-                    let handle = Handle { shared, waker, monitor };
-                    (Some(parts), Ok(handle))
+            let (worker, answer) = match open(subject, flows, traffic, clock) {
+                Ok((port, steering)) => {
+                    let shared = Arc::clone(steering.control.shared());
+                    let (waker, monitor) = (port.waker(), port.monitor());
+                    let handle =
+                        Handle { shared: Arc::clone(&shared), waker, monitor, steering, thread: ThreadId::own() };
+                    (Some((port, shared)), Ok(handle))
                 }
                 Err(error) => (None, Err(error)),
             };
             // Whoever waits has gone only when the benchmark has failed already.
             let _ = ready.send(answer);
-            parts
-                .map(|parts| parts.run(subject, traffic, &Turns { clock, gate: &opened, stop: &stopped }))
-                .unwrap_or_default()
+            if let Some((port, shared)) = worker {
+                run(port, shared, subject, traffic, &Turns { clock, gate: &opened, stop: &stopped });
+            }
         });
         let handle = started.recv().map_err(|error| error.to_string())??;
         Ok(Self { stop, subject, flows, traffic, gate, running: Some((thread, handle)) })
@@ -147,7 +175,38 @@ impl Director {
 
     /// Frames given to the kernel to send so far; 0 where the kernel is the subject.
     pub fn transmitted(&self) -> u64 {
-        self.running.as_ref().map_or(0, |(_, handle)| handle.monitor.counters().transmitted.load())
+        self.running.as_ref().map_or(0, |(_, handle)| handle.monitor.counters().transmitted.get())
+    }
+
+    /// What its worker and its control share, where it has any.
+    pub fn shared(&self) -> Option<Arc<Shared>> {
+        self.running.as_ref().map(|(_, handle)| Arc::clone(&handle.shared))
+    }
+
+    /// The thread that takes frames, where it has one.
+    pub fn thread(&self) -> ThreadId {
+        self.running.as_ref().map_or(ThreadId(0), |(_, handle)| handle.thread)
+    }
+
+    /// Does `work` while control, on a thread of its own, does something else; and how often it did that.
+    pub fn while_busy<T>(
+        &mut self,
+        with: Meanwhile,
+        cpu: Option<usize>,
+        work: impl FnOnce() -> T,
+    ) -> Result<(T, f64), String> {
+        let Some((_, handle)) = &mut self.running else { return Ok((work(), 0.0)) };
+        let (steering, stop) = (&mut handle.steering, AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let control = scope.spawn(|| {
+                crate::pin(cpu);
+                steering.keep_busy(with, &stop)
+            });
+            let done = work();
+            stop.store(true, Relaxed);
+            let rounds = control.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((done, rounds))
+        })
     }
 
     /// Where bursts are handed over.
@@ -161,124 +220,83 @@ impl Director {
         self.stop.store(true, Relaxed);
         let Some((thread, handle)) = self.running else { return Report::default() };
         handle.waker.wake();
-        if self.traffic != Traffic::BothWays {
+        if !self.traffic.is_two_way() {
             let trickle = Generator::trickle(net);
             while !thread.is_finished() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             trickle.stop();
         }
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let connections = connections(&handle.steering.control, handle.steering.clock.now());
+        // The program is detached where it was attached.
+        net.director.run(move || drop(handle));
+        Report { connections }
     }
 }
 
-/// The director's parts, made in its namespace.
-struct Parts {
-    /// Detaches when dropped.
-    _xdp: Xdp,
-    control: Control,
-    port: XskPort,
-}
-
-impl Parts {
-    fn new(subject: Subject, flows: u32, traffic: Traffic, now: Instant) -> Result<Self, String> {
-        let lines = net_file::parse(net::NET).map_err(|error| error.to_string())?;
-        let mut database = Database::new(&INTERFACES.map(String::from));
-        for line in &lines {
-            database.apply(line).map_err(|error| error.to_string())?;
-        }
-        let table = TableConfig { connections_max: flows + flows / 8 + 1024, bucket_bits: TABLE_BITS };
-        let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
-        let mut control = Control::new(shared, 1 << TABLE_BITS, now);
-        let method = match subject {
-            Subject::Lvx(method) => method,
-            Subject::Floor | Subject::Kernel => Method::DirectRouting,
-        };
-        let servers = if traffic == Traffic::BothWays { 1 } else { net::SERVERS };
-        for request in rules(method, servers) {
-            control.execute(now, request).map_err(|refusal| refusal.to_string())?;
-        }
-
-        let mut xdp = Xdp::load().map_err(|error| error.to_string())?;
-        for name in INTERFACES {
-            xdp.attach(net::index_of(name), name, 1, AttachMode::Native).map_err(|error| error.to_string())?;
-        }
-        while let Some(action) = control.poll_action() {
-            match action {
-                Action::SetFilter(filter) => xdp.set_filter(&filter).map_err(|error| error.to_string())?,
-                Action::ChangeFilter(changes) => xdp.change_filter(&changes).map_err(|error| error.to_string())?,
-                _ => {}
-            }
-        }
-        let queue = |(interface, name): (InterfaceId, &str)| XskQueue { interface, name: name.to_string(), queue: 0 };
-        let queues = [(IN, INTERFACES[0]), (OUT, INTERFACES[1])].map(queue).to_vec();
-        let port = XskPort::open(&XskConfig::new(queues), None).map_err(|error| error.to_string())?;
-        for (info, socket) in port.sockets() {
-            xdp.connect(net::index_of(&info.name), info.queue, socket).map_err(|error| error.to_string())?;
-        }
-        Ok(Self { _xdp: xdp, control, port })
+/// Opens a director in this thread's namespace: rules, program, sockets.
+fn open(subject: Subject, flows: u32, traffic: Traffic, clock: Clock) -> Result<(XskPort, Steering), String> {
+    let lines = net_file::parse(net::NET).map_err(|error| error.to_string())?;
+    let mut database = Database::new(&INTERFACES.map(String::from));
+    for line in &lines {
+        database.apply(line).map_err(|error| error.to_string())?;
     }
-
-    fn run(self, subject: Subject, traffic: Traffic, turns: &Turns<'_>) -> Report {
-        let Self { _xdp, control, port } = self;
-        let shared = Arc::clone(control.shared());
-        let monitor = port.monitor();
-        if subject == Subject::Floor {
-            drive(&mut Floor { port, batch: Vec::with_capacity(BATCH_FRAMES) }, traffic, turns);
-        } else {
-            let forwarder = Forwarder::new(Arc::clone(&shared), 0);
-            drive(&mut Worker::new(port, forwarder, turns.clock.now()), traffic, turns);
-            let counters = &shared.workers[0].counters;
-            for reason in DropReason::ALL {
-                assert_eq!(counters.drops(*reason), 0, "{subject} dropped frames: {}", reason.name());
-            }
-            assert_eq!(counters.passed.get(), 0, "{subject} passed frames to the host");
-            assert_eq!(counters.received.get(), counters.transmitted.get(), "{subject}: every frame is sent");
-        }
-        let counters = monitor.counters();
-        assert_eq!(counters.transmit_full.load(), 0, "{subject}: no transmit ring overflows");
-        assert_eq!(counters.received.load(), counters.transmitted.load(), "{subject}: every frame is sent");
-        Report { connections: connections(&control, turns.clock.now()) }
+    let table = TableConfig { connections_max: flows + flows / 8 + 1024, bucket_bits: TABLE_BITS };
+    let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
+    let mut xdp = Xdp::load().map_err(|error| error.to_string())?;
+    for name in INTERFACES {
+        xdp.attach(net::index_of(name), name, 1, AttachMode::Native).map_err(|error| error.to_string())?;
     }
-}
-
-/// A UDP and a TCP service with servers of equal weight.
-fn rules(method: Method, servers: u8) -> Vec<Request> {
-    [Protocol::Udp, Protocol::Tcp].into_iter().flat_map(|protocol| rules_of(protocol, method, servers)).collect()
-}
-
-fn rules_of(protocol: Protocol, method: Method, servers: u8) -> Vec<Request> {
-    let service = ServiceKey::Address { protocol, endpoint: net::virtual_service() };
-    let mut requests = vec![Request::AddService(ServiceRule {
-        key: service,
-        scheduler: "wlc".to_string(),
-        flags: SchedulerFlags::default(),
-        persistent_s: None,
-        mask: u32::MAX,
-        engine: None,
-        one_packet: false,
-        mss_max: 0,
-    })];
-    requests.extend((0..servers).map(|number| {
+    let mut steering = Steering { control: Control::new(shared, 1 << TABLE_BITS, clock.now()), xdp, clock };
+    let method = match subject {
+        Subject::Lvx(method) => method,
+        Subject::Floor | Subject::Kernel => Method::DirectRouting,
+    };
+    let server = |number: u8| {
         let mut endpoint = net::server(number);
         if method != Method::Masquerading {
             endpoint.port = net::virtual_service().port;
         }
-        let server = ServerRule {
-            endpoint,
-            method,
-            weight: 1,
-            upper: 0,
-            lower: 0,
-            tunnel: Tunnel::Ipip,
-            full_nat: FullNat::Off,
-        };
-        Request::AddServer { service, server }
-    }));
-    requests
+        endpoint
+    };
+    // Round trips come first: their servers are not those of the load.
+    let trips = if traffic == Traffic::BothWays { 1 } else { 0 };
+    let last = if traffic == Traffic::Replies { 1 } else { net::SERVERS };
+    let load = [steering::udp(net::virtual_service()), steering::tcp(net::virtual_service())];
+    let load = load.into_iter().flat_map(|key| steering::rules(key, method, (trips..last).map(server)));
+    let trips = steering::rules(steering::udp(net::trip_service()), method, (0..trips).map(server));
+    steering.execute(&load.chain(trips).collect::<Vec<_>>())?;
+    let queue = |(interface, name): (InterfaceId, &str)| XskQueue { interface, name: name.to_string(), queue: 0 };
+    let queues = [(IN, INTERFACES[0]), (OUT, INTERFACES[1])].map(queue).to_vec();
+    let port = XskPort::open(&XskConfig::new(queues), None).map_err(|error| error.to_string())?;
+    for (info, socket) in port.sockets() {
+        steering.xdp.connect(net::index_of(&info.name), info.queue, socket).map_err(|error| error.to_string())?;
+    }
+    Ok((port, steering))
 }
 
-fn connections(control: &Control, now: Instant) -> Vec<(Endpoint, Endpoint)> {
+/// Takes frames until told to stop, then checks what became of them.
+fn run(port: XskPort, shared: Arc<Shared>, subject: Subject, traffic: Traffic, turns: &Turns<'_>) {
+    let monitor = port.monitor();
+    if subject == Subject::Floor {
+        drive(&mut Floor { port, batch: Vec::with_capacity(BATCH_FRAMES) }, traffic, turns);
+    } else {
+        let forwarder = Forwarder::new(Arc::clone(&shared), 0);
+        drive(&mut Worker::new(port, forwarder, turns.clock.now()), traffic, turns);
+        let counters = &shared.workers[0].counters;
+        for reason in DropReason::ALL {
+            assert_eq!(counters.drops(*reason), 0, "{subject} dropped frames: {}", reason.name());
+        }
+        assert_eq!(counters.passed.get(), 0, "{subject} passed frames to the host");
+        assert_eq!(counters.received.get(), counters.transmitted.get(), "{subject}: every frame is sent");
+    }
+    let counters = monitor.counters();
+    assert_eq!(counters.transmit_full.get(), 0, "{subject}: no transmit ring overflows");
+    assert_eq!(counters.received.get(), counters.transmitted.get(), "{subject}: every frame is sent");
+}
+
+fn connections(control: &Control, now: lvx::base::Instant) -> Vec<(Endpoint, Endpoint)> {
     let mut rows = Vec::new();
     for bucket in 0..control.shared().connections.bucket_count() {
         if rows.len() >= 1000 {
@@ -291,17 +309,17 @@ fn connections(control: &Control, now: Instant) -> Vec<(Endpoint, Endpoint)> {
 
 /// What the loop of a director's thread turns.
 trait Loop {
-    fn step(&mut self, now: Instant) -> usize;
-    fn sleep(&self) {}
+    fn step(&mut self, clock: Clock) -> usize;
+    fn sleep(&mut self) {}
     fn port(&mut self) -> &mut XskPort;
 }
 
 impl Loop for Worker<XskPort> {
-    fn step(&mut self, now: Instant) -> usize {
-        Worker::step(self, now)
+    fn step(&mut self, clock: Clock) -> usize {
+        self.step_timed(|| clock.now())
     }
 
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         Worker::sleep(self);
     }
 
@@ -316,17 +334,25 @@ struct Floor {
     batch: Vec<Frame>,
 }
 
+/// To which real server the bare forwarder sends: round trips to the first, all else to the second.
+fn server_of(bytes: &[u8]) -> u8 {
+    const LAST_OF_DESTINATION: usize = 33;
+    u8::from(bytes[LAST_OF_DESTINATION] != net::TRIP_ADDRESS.to_be_bytes()[3])
+}
+
 impl Loop for Floor {
-    fn step(&mut self, _now: Instant) -> usize {
+    fn step(&mut self, clock: Clock) -> usize {
+        // As the worker does: it is no director's work to know the time.
+        std::hint::black_box(clock.now());
         self.port.receive(&mut self.batch);
         let frames = self.batch.len();
         for frame in self.batch.drain(..) {
+            let bytes = self.port.bytes_mut(&frame);
             let (out, to, from): (_, MacAddress, MacAddress) = if frame.interface == IN {
-                (OUT, net::server_station(0), net::DIRECTOR_STATION_OUT)
+                (OUT, net::server_station(server_of(bytes)), net::DIRECTOR_STATION_OUT)
             } else {
                 (IN, net::CLIENT_STATION, net::DIRECTOR_STATION_IN)
             };
-            let bytes = self.port.bytes_mut(&frame);
             bytes[..6].copy_from_slice(&to.0);
             bytes[6..12].copy_from_slice(&from.0);
             self.port.transmit(frame, out);
@@ -352,14 +378,14 @@ fn drive<L: Loop>(subject: &mut L, traffic: Traffic, turns: &Turns<'_>) {
     let Turns { clock, gate, stop } = *turns;
     if traffic == Traffic::Bursts {
         while !stop.load(Relaxed) {
-            gate.take_over(|| subject.step(clock.now()));
+            gate.take_over(|| subject.step(clock));
         }
     } else {
         work(subject, clock, stop);
     }
-    let proof = if traffic == Traffic::BothWays { Proof::Roughly } else { Proof::AtRefill };
+    let proof = if traffic.is_two_way() { Proof::Roughly } else { Proof::AtRefill };
     check_chunks(subject, INTERFACES.len(), proof, |subject| {
-        subject.step(clock.now());
+        subject.step(clock);
         subject.port()
     });
     subject.sleep();
@@ -369,7 +395,7 @@ fn drive<L: Loop>(subject: &mut L, traffic: Traffic, turns: &Turns<'_>) {
 fn work<L: Loop>(subject: &mut L, clock: Clock, stop: &AtomicBool) {
     let mut idle = 0;
     while !stop.load(Relaxed) {
-        if subject.step(clock.now()) > 0 {
+        if subject.step(clock) > 0 {
             idle = 0;
             continue;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lvx::base::{Address, Endpoint, InterfaceId};
 use lvx::port::xsk::{RING_SLOTS, XskConfig, XskMonitor, XskPort, XskQueue};
@@ -27,6 +27,13 @@ pub const FLOWS_MAX: u32 = 1 << 20;
 
 /// Pause between two frames that are to be dealt with one by one.
 const TRICKLE_PAUSE: Duration = Duration::from_micros(200);
+
+/// Pause of a generator that sends by the clock, when nothing is due.
+const RATE_PAUSE: Duration = Duration::from_micros(20);
+
+/// Frames that such a generator makes up for when it was held up; the rest it leaves out, as what is sent at once beyond
+/// that overflows the director's ring and says nothing of the director.
+const BACKLOG_MAX: u64 = 256;
 
 /// Where the fields of a frame are.
 const IP: usize = 14;
@@ -149,6 +156,8 @@ pub enum Pace {
     Flood,
     /// Bursts, each when the director has dealt with the one before.
     Bursts(Arc<Gate>),
+    /// So many frames a second by the clock, whatever has become of those before.
+    Rate(f64),
     /// One frame at a time with a pause after each.
     Trickle,
 }
@@ -187,6 +196,11 @@ impl Generator {
         Ok(Self { stop, monitor, thread })
     }
 
+    /// Frames that have left so far.
+    pub fn transmitted(&self) -> u64 {
+        self.monitor.counters().transmitted.get()
+    }
+
     /// Stops, lets what was sent leave, and returns how many frames that were.
     pub fn stop(self) -> u64 {
         self.stop.store(true, Relaxed);
@@ -196,7 +210,7 @@ impl Generator {
     /// Waits until the limit is reached.
     pub fn finish(self) -> u64 {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.monitor.counters().transmitted.load()
+        self.monitor.counters().transmitted.get()
     }
 }
 
@@ -206,12 +220,21 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &Ato
     let mut kept: Vec<_> = std::iter::from_fn(|| port.allocate(FRAME_OCTETS, InterfaceId(0))).collect();
     let mut usable = kept.split_off(kept.len() - slots);
     usable.drain(..).for_each(|frame| port.release(frame));
-    let batch = if matches!(pace, Pace::Trickle) { 1 } else { BATCH_FRAMES as u64 };
+    if matches!(pace, Pace::Rate(_)) {
+        crate::wake_on_time();
+    }
+    let mut clockwork = Clockwork { start: Instant::now(), left_out: 0 };
     let mut in_burst = 0;
     let mut left = limit;
     while left > 0 && !stop.load(Relaxed) {
+        let due = match pace {
+            Pace::Trickle => 1,
+            Pace::Rate(rate) => clockwork.due(*rate, limit - left).min(BATCH_FRAMES as u64),
+            Pace::Flood | Pace::Bursts(_) => BATCH_FRAMES as u64,
+        };
+        let batch = due.min(left);
         let mut made = 0;
-        while made < batch.min(left) {
+        while made < batch {
             let Some(frame) = port.allocate(FRAME_OCTETS, InterfaceId(0)) else { break };
             maker.write(port.bytes_mut(&frame));
             port.transmit(frame, InterfaceId(0));
@@ -227,7 +250,8 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &Ato
                 let sent = settle(&mut port, slots);
                 gate.hand_over(sent);
             }
-            Pace::Bursts(_) | Pace::Flood => {}
+            Pace::Rate(_) if batch == 0 => std::thread::sleep(RATE_PAUSE),
+            Pace::Bursts(_) | Pace::Rate(_) | Pace::Flood => {}
         }
         if made == 0 {
             // The kernel's own thread may have to run on this processor before there is room again.
@@ -243,7 +267,23 @@ fn send(mut port: XskPort, mut maker: Maker, limit: u64, pace: &Pace, stop: &Ato
         port.flush();
         port
     });
-    assert_eq!(port.monitor().counters().transmit_full.load(), 0, "the generator's ring never overflows");
+    assert_eq!(port.monitor().counters().transmit_full.get(), 0, "the generator's ring never overflows");
+}
+
+/// What is due by the clock.
+struct Clockwork {
+    start: Instant,
+    left_out: u64,
+}
+
+impl Clockwork {
+    /// Frames due of `rate` a second, when `sent` have been sent.
+    fn due(&mut self, rate: f64, sent: u64) -> u64 {
+        let all = (self.start.elapsed().as_secs_f64() * rate) as u64;
+        let due = all.saturating_sub(sent + self.left_out);
+        self.left_out += due.saturating_sub(BACKLOG_MAX);
+        due.min(BACKLOG_MAX)
+    }
 }
 
 /// Waits until all frames have left, so that all `chunks` are free again; returns how many that were in all.
@@ -255,7 +295,7 @@ fn settle(port: &mut XskPort, chunks: usize) -> u64 {
         let free = frames.len();
         frames.drain(..).for_each(|frame| port.release(frame));
         if free == chunks {
-            return port.monitor().counters().transmitted.load();
+            return port.monitor().counters().transmitted.get();
         }
         std::thread::yield_now();
     }

@@ -26,6 +26,9 @@ use crate::stream::{Load, Sent, Stream};
 use crate::subject::{Director, Subject, Traffic};
 use crate::{Cpus, WARM_UP_MAX};
 
+/// Octets of the longest frame, with check sequence, whose packet fits into a tunnel over links of 1500 octets.
+const TUNNELLED_MOST: usize = 1498;
+
 struct Options {
     profile: PathBuf,
     subject: Subject,
@@ -132,6 +135,10 @@ fn is_fit(profile: &Profile, subject: Subject) -> Result<(), String> {
     if profile.has_replies && matches!(subject, Subject::Lvx(method) if method != Method::Masquerading) {
         return Err("replies pass the director with masquerading only: --subject nat, floor or kernel".into());
     }
+    // The outer header of a tunnel takes 20 octets of the links' MTU.
+    if subject == Subject::Lvx(Method::Tunnelling) && profile.octets_most() > TUNNELLED_MOST {
+        return Err(format!("frames of more than {TUNNELLED_MOST} octets do not fit through the tunnel"));
+    }
     Ok(())
 }
 
@@ -140,7 +147,7 @@ fn run(net: &Net, profile: &Profile, options: &Options) -> Result<Trial, String>
     let cpus = Cpus::choose();
     let subject = options.subject;
     let _sink = Sink::open(net)?;
-    let traffic = if profile.has_replies { Traffic::BothWays } else { Traffic::Flood };
+    let traffic = if profile.has_replies { Traffic::Replies } else { Traffic::Flood };
     let director = Director::start(net, subject, profile.flows(), traffic, cpus.director)?;
     open_flows(net, profile, &director, &cpus)?;
 

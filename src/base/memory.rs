@@ -11,6 +11,7 @@ use std::ops::Deref;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
+use crate::base::Counter;
 use rustix::mm::{self, MapFlags, ProtFlags};
 
 /// Types for which memory full of zeroes is a value, and which need no drop.
@@ -37,12 +38,41 @@ pub struct Line<const WORDS: usize>(pub [AtomicU32; WORDS]);
 // SAFETY: an array of atomics; padding of the alignment has no meaning.
 unsafe impl<const WORDS: usize> Zeroed for Line<WORDS> {}
 
-/// A line of eight 64-bit words.
-#[repr(C, align(64))]
-pub struct WideLine(pub [AtomicU64; 8]);
+/// Narrow words and behind them wide ones: a cell of the connection table.
+#[repr(C, align(32))]
+pub struct Mixed<const NARROW: usize, const WIDE: usize> {
+    /// In front.
+    pub narrow: [AtomicU32; NARROW],
+    /// Behind.
+    pub wide: [AtomicU64; WIDE],
+}
 
-// SAFETY: an array of atomics.
-unsafe impl Zeroed for WideLine {}
+// SAFETY: two arrays of atomics; padding has no meaning.
+unsafe impl<const NARROW: usize, const WIDE: usize> Zeroed for Mixed<NARROW, WIDE> {}
+
+/// One cache line of counters.
+#[repr(C, align(64))]
+pub struct CounterLine(pub [Counter; 8]);
+
+// SAFETY: counters are atomics, which fill the line.
+unsafe impl Zeroed for CounterLine {}
+
+/// One cache line of words of three widths; a bucket of the connection table.
+#[repr(C, align(64))]
+pub struct SplitLine {
+    /// The first quarter.
+    pub wide: [AtomicU64; 2],
+    /// The second.
+    pub short: [AtomicU16; 8],
+    /// The other half.
+    pub narrow: [AtomicU32; 8],
+}
+
+// SAFETY: arrays of atomics, which fill the line.
+unsafe impl Zeroed for SplitLine {}
+
+/// A cache line, octets: what every slab is aligned to.
+const LINE_OCTETS: usize = 64;
 
 /// Size and alignment of a huge page on the machines we run on, octets.
 const HUGE_PAGE: usize = 2 << 20;
@@ -71,7 +101,8 @@ unsafe impl<T: Zeroed + Sync> Sync for Slab<T> {}
 impl<T: Zeroed> Slab<T> {
     /// `length` zeroed values. Slabs of a huge page and more are aligned to one and marked for huge pages.
     pub fn new(length: usize) -> Self {
-        let layout = Layout::array::<T>(length.max(1)).expect("a slab's size fits the address space");
+        let layout = Layout::array::<T>(length.max(1)).and_then(|layout| layout.align_to(LINE_OCTETS));
+        let layout = layout.expect("a slab's size fits the address space");
         if layout.size() < HUGE_PAGE {
             // SAFETY: the layout's size is not zero: `length.max(1)` values of a type that is not zero-sized.
             let bytes = unsafe { alloc_zeroed(layout) };

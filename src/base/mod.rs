@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod chunked;
+pub mod counter;
 pub mod frame;
 pub mod hasher;
 pub mod hex;
@@ -15,6 +16,7 @@ pub mod rng;
 pub mod time;
 
 pub use address::{Address, Endpoint, Family, MacAddress};
+pub use counter::Counter;
 pub use frame::{Frame, InterfaceId};
 pub use lock::Lock;
 pub use published::Published;

@@ -46,6 +46,23 @@ enum Command {
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
         watch: Option<u16>,
     },
+    /// Show how long packets are in the director's hands, by worker: percentiles in microseconds.
+    #[command(
+        after_help = "From a worker's look into its rings to the flush of the batch; \"wait\" is how long at most \
+                            packets lay in the rings before, since the last look.\n\n\
+                            Example, what happens in ten seconds each:\n  lvx latency --reset --watch 10"
+    )]
+    Latency {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Begin anew once this is shown.
+        #[arg(long)]
+        reset: bool,
+        /// Show it again every so many seconds, until ended.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+        watch: Option<u16>,
+    },
     /// Explain what the director would do with a packet, step by step; nothing changes by it.
     #[command(after_help = "Examples:\n  lvx trace --from 10.1.0.1:40000 --to 10.9.0.1:80\n  \
                             lvx trace --from 10.2.0.1:80 --to 10.1.0.1:40000 --flags SA\n  \
@@ -208,11 +225,10 @@ fn trace(socket: &Path, options: &TraceOptions) -> Result<u8, String> {
     client::lvx(socket, &words, Some(&hex))
 }
 
-/// `lvx drops`.
-fn drops(socket: &Path, all: bool, json: bool, watch: Option<u16>) -> Result<u8, String> {
-    let mut words = vec!["drops"];
-    words.extend(all.then_some("--all"));
-    words.extend(json.then_some("--json"));
+/// Asks by a word with those of `options` that are on; again and again if `watch` says every how many seconds.
+fn show(socket: &Path, word: &str, options: &[(bool, &str)], watch: Option<u16>) -> Result<u8, String> {
+    let options = options.iter().filter_map(|(is_on, option)| is_on.then_some(*option));
+    let words: Vec<&str> = std::iter::once(word).chain(options).collect();
     match watch {
         Some(seconds) => client::lvx_every(socket, &words, seconds),
         None => client::lvx(socket, &words, None),
@@ -327,7 +343,12 @@ fn main() -> ExitCode {
             client::lvx(&arguments.socket, words, None)
         }
         Command::LocalAddress { command } => local_address(&arguments.socket, &command),
-        Command::Drops { all, json, watch } => drops(&arguments.socket, all, json, watch),
+        Command::Drops { all, json, watch } => {
+            show(&arguments.socket, "drops", &[(all, "--all"), (json, "--json")], watch)
+        }
+        Command::Latency { json, reset, watch } => {
+            show(&arguments.socket, "latency", &[(json, "--json"), (reset, "--reset")], watch)
+        }
         Command::Trace(options) => trace(&arguments.socket, &options),
         Command::Mark { command } => mark(&arguments.socket, &command),
         Command::Sysctl { all: true, .. } => client::lvx(&arguments.socket, &["sysctl", "-a"], None),

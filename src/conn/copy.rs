@@ -11,12 +11,13 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::base::memory::Slab;
 use crate::base::{Family, Instant};
+use crate::conn::bucket::Held;
 use crate::conn::engine_data::EngineRecords;
 use crate::conn::entry::{Entry, EntryId, Flags, Words, ticks};
 use crate::conn::helper::{HelperPorts, MovedRecords};
 use crate::conn::pool::Pool;
 use crate::conn::state::Timeouts;
-use crate::conn::table::{BUCKET_SLOTS, Held, POSTPONED_MAX, Table, TableCounters, slot_id};
+use crate::conn::table::{POSTPONED_MAX, Table, TableCounters};
 use crate::service::Destinations;
 
 /// Buckets of a copy; fewer when the table has fewer.
@@ -87,8 +88,8 @@ impl Table {
         buckets.dedup();
         for bucket in buckets {
             let held = Held::lock(self.bucket_at(bucket as usize));
-            let slots = (0..BUCKET_SLOTS).map(|slot| slot_id(held.line, slot)).filter(|id| !id.is_none());
-            let mut chained: Vec<Entry<'_>> = self.overflow(held.line).collect();
+            let slots = held.bucket.taken().map(|slot| held.bucket.id(slot));
+            let mut chained: Vec<Entry<'_>> = self.overflow(held.bucket).collect();
             // Put in one after the other at the head of their chain, they stand as they stood.
             chained.reverse();
             for entry in slots.map(|id| self.entry(id)).chain(chained) {
@@ -148,7 +149,7 @@ impl Table {
             }
             numbers.insert(one.id.0, entry.id());
             let held = Held::lock(self.bucket_of(one.hash));
-            self.link(held.line, one.hash, entry, ticks(now));
+            self.link(held.bucket, one.hash, entry, ticks(now));
         }
         for one in taken {
             let (Some(id), Some(partner)) = (numbers.get(&one.id.0), numbers.get(&one.partner.0)) else { continue };

@@ -2,9 +2,10 @@
 //! destinations (`ip_vs_random_dropentry`, `ip_vs_expire_nodest_conn_flush` of `net/netfilter/ipvs/ip_vs_conn.c`).
 
 use crate::base::{Instant, Rng};
+use crate::conn::bucket::Held;
 use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, ticks};
 use crate::conn::state::State;
-use crate::conn::table::{BUCKET_SLOTS, Held, Place, Table, slot_id};
+use crate::conn::table::{Place, Table};
 use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Protocol};
 
@@ -133,16 +134,13 @@ impl Table {
                     controllers[count] = (controller, self.hash_of_entry(self.entry(controller)));
                     count += 1;
                 }
-                self.remove(held.line, place);
+                self.remove(held.bucket, place);
                 gone += 1;
             };
-            for slot in 0..BUCKET_SLOTS {
-                let id = slot_id(held.line, slot);
-                if !id.is_none() {
-                    drop_if(Place { id, slot: Some(slot as u8) });
-                }
+            for slot in held.bucket.taken() {
+                drop_if(Place { id: held.bucket.id(slot), slot: Some(slot as u8) });
             }
-            for entry in self.overflow(held.line) {
+            for entry in self.overflow(held.bucket) {
                 drop_if(Place { id: entry.id(), slot: None });
             }
         }
@@ -155,13 +153,13 @@ impl Table {
     fn drop_unused(&self, id: EntryId, hash: u64, goes: impl Fn(Entry<'_>) -> bool) -> bool {
         let entry = self.entry(id);
         let held = Held::lock(self.bucket_of(hash));
-        let in_slot = (0..BUCKET_SLOTS).find(|&slot| slot_id(held.line, slot) == id);
-        let is_here = in_slot.is_some() || self.overflow(held.line).any(|other| other.id() == id);
+        let in_slot = held.bucket.taken().find(|&slot| held.bucket.id(slot) == id);
+        let is_here = in_slot.is_some() || self.overflow(held.bucket).any(|other| other.id() == id);
         // Its cell may have been given to another entry meanwhile.
         if !is_here || self.hash_of_entry(entry) != hash || entry.controlled() > 0 || !goes(entry) {
             return false;
         }
-        self.remove(held.line, Place { id, slot: in_slot.map(|slot| slot as u8) });
+        self.remove(held.bucket, Place { id, slot: in_slot.map(|slot| slot as u8) });
         true
     }
 }

@@ -14,13 +14,14 @@
 //!      10  next entry of the bucket's overflow chain, or of the free list
 //!      11  extra record (a template's persistence engine data, a connection's moved sequence numbers or its alias of
 //!          full NAT; an alias's connection)
-//!      12  client, virtual, destination address: 3 words (IPv4, one line in all) or 12 (IPv6, 96 octets in all)
+//!          client, virtual and destination address, in wide words: of IPv4 the first two share one, and the cell is a
+//!          line of 64 octets; of IPv6 each has two, 96 octets in all
 //! ```
 //!
 //! All words are atomics read and written relaxed: the bucket's lock orders them. Only word 7 is touched without the
 //! bucket of its entry, by entries that are controlled.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::base::{Address, Endpoint, Family, Instant};
 use crate::conn::state::State;
@@ -147,8 +148,11 @@ impl Flags {
     }
 }
 
-pub(super) const WORDS_V4: usize = 16;
-pub(super) const WORDS_V6: usize = 24;
+/// Words of an entry beside its addresses.
+pub(super) const WORDS: usize = 12;
+/// Wide words of the addresses.
+pub(super) const ADDRESSES_V4: usize = 2;
+pub(super) const ADDRESSES_V6: usize = 6;
 
 const PORTS: usize = 0;
 const DESTINATION_PORT: usize = 1;
@@ -162,7 +166,6 @@ const IN_PACKETS: usize = 8;
 const MARK: usize = 9;
 const NEXT: usize = 10;
 const EXTRA: usize = 11;
-const ADDRESSES: usize = 12;
 
 const SYNCED_STATE_MASK: u32 = 0xf;
 const SYNC_END_BIT: u32 = 1 << 4;
@@ -234,11 +237,18 @@ const fn protocol_from_code(code: u32) -> Option<Protocol> {
     }
 }
 
+/// The addresses of an IPv4 client and its virtual service as one word.
+#[inline(always)]
+const fn pair(client: Address, service: Address) -> u64 {
+    (client.low_u32() as u64) << 32 | service.low_u32() as u64
+}
+
 /// The words of an entry, by value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words {
-    head: [u32; WORDS_V4],
-    tail: Option<[u32; WORDS_V6 - WORDS_V4]>,
+    head: [u32; WORDS],
+    /// Of IPv4 the first ones.
+    addresses: [u64; ADDRESSES_V6],
 }
 
 impl Words {
@@ -252,27 +262,31 @@ impl Words {
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     id: EntryId,
-    head: &'a [AtomicU32; WORDS_V4],
-    /// The virtual and the destination address of an IPv6 entry.
-    tail: Option<&'a [AtomicU32; WORDS_V6 - WORDS_V4]>,
+    head: &'a [AtomicU32; WORDS],
+    addresses: Addresses<'a>,
+}
+
+/// The addresses of an entry.
+#[derive(Clone, Copy)]
+pub(super) enum Addresses<'a> {
+    /// Client and virtual address in one word, the client's above; then the destination's.
+    V4(&'a [AtomicU64; ADDRESSES_V4]),
+    /// Two words each.
+    V6(&'a [AtomicU64; ADDRESSES_V6]),
 }
 
 impl<'a> Entry<'a> {
     #[inline]
-    pub(super) fn new(
-        id: EntryId,
-        head: &'a [AtomicU32; WORDS_V4],
-        tail: Option<&'a [AtomicU32; WORDS_V6 - WORDS_V4]>,
-    ) -> Self {
-        Self { id, head, tail }
+    pub(super) const fn new(id: EntryId, head: &'a [AtomicU32; WORDS], addresses: Addresses<'a>) -> Self {
+        Self { id, head, addresses }
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(self, index: usize) -> u32 {
         self.head[index].load(Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(self, index: usize, value: u32) {
         self.head[index].store(value, Relaxed);
     }
@@ -281,15 +295,20 @@ impl<'a> Entry<'a> {
     pub(super) fn words(self) -> Words {
         Words {
             head: std::array::from_fn(|index| self.word(index)),
-            tail: self.tail.map(|tail| std::array::from_fn(|index| tail[index].load(Relaxed))),
+            addresses: std::array::from_fn(|index| self.wide_words().get(index).map_or(0, |word| word.load(Relaxed))),
         }
     }
 
     /// Makes a cell that nobody refers to yet the same as another of its family.
     pub(super) fn set_words(self, words: &Words) {
         words.head.iter().enumerate().for_each(|(index, word)| self.set(index, *word));
-        for (cell, word) in self.tail.into_iter().flatten().zip(words.tail.iter().flatten()) {
-            cell.store(*word, Relaxed);
+        self.wide_words().iter().zip(words.addresses).for_each(|(cell, word)| cell.store(word, Relaxed));
+    }
+
+    const fn wide_words(self) -> &'a [AtomicU64] {
+        match self.addresses {
+            Addresses::V4(words) => words,
+            Addresses::V6(words) => words,
         }
     }
 
@@ -298,34 +317,34 @@ impl<'a> Entry<'a> {
         self.id
     }
 
-    /// The words of an IPv6 address: the client's ends the head, the others make up the tail.
-    #[inline]
-    fn address_words(self, tail: &'a [AtomicU32; WORDS_V6 - WORDS_V4], which: Which) -> [&'a AtomicU32; 4] {
-        let [.., a, b, c, d] = self.head;
-        let [e, f, g, h, i, j, k, l] = tail;
-        match which {
-            Which::Client => [a, b, c, d],
-            Which::Virtual => [e, f, g, h],
-            Which::Destination => [i, j, k, l],
-        }
-    }
-
     #[inline(always)]
     fn address(self, which: Which) -> Address {
-        match self.tail {
-            None => Address::v4(self.word(ADDRESSES + which as usize)),
-            Some(tail) => Address::from_words(self.address_words(tail, which).map(|word| word.load(Relaxed))),
+        match (self.addresses, which) {
+            (Addresses::V4([both, _]), Which::Client) => Address::v4((both.load(Relaxed) >> 32) as u32),
+            (Addresses::V4([both, _]), Which::Virtual) => Address::v4(both.load(Relaxed) as u32),
+            (Addresses::V4([_, destination]), Which::Destination) => Address::v4(destination.load(Relaxed) as u32),
+            (Addresses::V6(words), which) => {
+                let [high, low] = [0, 1].map(|half| words[2 * which as usize + half].load(Relaxed));
+                Address(u128::from(high) << 64 | u128::from(low))
+            }
         }
     }
 
     #[inline]
     fn set_address(self, which: Which, address: Address) {
-        match self.tail {
-            None => self.set(ADDRESSES + which as usize, address.low_u32()),
-            Some(tail) => {
-                for (word, value) in self.address_words(tail, which).into_iter().zip(address.words()) {
-                    word.store(value, Relaxed);
-                }
+        match (self.addresses, which) {
+            (Addresses::V4([both, _]), Which::Client) => {
+                both.store(pair(address, Address(u128::from(both.load(Relaxed)))), Relaxed);
+            }
+            (Addresses::V4([both, _]), Which::Virtual) => {
+                both.store(both.load(Relaxed) & !u64::from(u32::MAX) | u64::from(address.low_u32()), Relaxed);
+            }
+            (Addresses::V4([_, destination]), Which::Destination) => {
+                destination.store(u64::from(address.low_u32()), Relaxed);
+            }
+            (Addresses::V6(words), which) => {
+                words[2 * which as usize].store((address.0 >> 64) as u64, Relaxed);
+                words[2 * which as usize + 1].store(address.0 as u64, Relaxed);
             }
         }
     }
@@ -333,24 +352,29 @@ impl<'a> Entry<'a> {
     /// True when both addresses are those of the key: client and virtual.
     #[inline(always)]
     pub(super) fn addresses_match(self, client: Address, service: Address) -> bool {
-        self.address(Which::Client) == client && self.address(Which::Virtual) == service
+        match self.addresses {
+            Addresses::V4([both, _]) => {
+                both.load(Relaxed) == pair(client, service) && client.is_v4() && service.is_v4()
+            }
+            Addresses::V6(_) => self.address(Which::Client) == client && self.address(Which::Virtual) == service,
+        }
     }
 
     /// The client's address and port.
-    #[inline]
+    #[inline(always)]
     pub fn client(self) -> Endpoint {
         Endpoint::new(self.address(Which::Client), (self.word(PORTS) >> 16) as u16)
     }
 
     /// The virtual address and port.
-    #[inline]
+    #[inline(always)]
     pub fn virtual_service(self) -> Endpoint {
         Endpoint::new(self.address(Which::Virtual), self.word(PORTS) as u16)
     }
 
     /// The real server's address and port. An IPv4 entry cannot hold the IPv6 address of a tunnelled destination
     /// (nor the reverse be told from it): its holder asks the destination itself.
-    #[inline]
+    #[inline(always)]
     pub fn destination_endpoint(self) -> Endpoint {
         Endpoint::new(self.address(Which::Destination), (self.word(DESTINATION_PORT) >> 16) as u16)
     }
@@ -361,11 +385,45 @@ impl<'a> Entry<'a> {
         self.word(PORTS) == u32::from(client_port) << 16 | u32::from(virtual_port)
     }
 
+    /// True when the entry is of this protocol, and of IPv4 between a client and a virtual service: their addresses in
+    /// one word, the client's above, and their ports in another.
+    #[inline(always)]
+    pub fn is_between_v4(self, protocol: Protocol, addresses: u64, ports: u32) -> bool {
+        matches!(self.addresses, Addresses::V4([both, _]) if both.load(Relaxed) == addresses)
+            && self.word(PORTS) == ports
+            && self.protocol_code() == protocol_code(Some(protocol))
+    }
+
+    /// The same of IPv6.
+    #[inline(always)]
+    pub fn is_between_v6(self, protocol: Protocol, client: Address, service: Address, ports: u32) -> bool {
+        matches!(self.addresses, Addresses::V6(_))
+            && self.address(Which::Client) == client
+            && self.address(Which::Virtual) == service
+            && self.word(PORTS) == ports
+            && self.protocol_code() == protocol_code(Some(protocol))
+    }
+
+    /// True when the entry is of this protocol and masquerades a real server to a client: `server` and `client` are what
+    /// the server's packets have as source and destination.
+    #[inline(always)]
+    pub fn is_answered_by(self, protocol: Protocol, server: Endpoint, client: Endpoint) -> bool {
+        self.flags().method() == Method::Masquerading
+            && self.client() == client
+            && self.destination_endpoint() == server
+            && self.protocol_code() == protocol_code(Some(protocol))
+    }
+
     /// Sets client and virtual service of a new entry.
     #[inline]
     pub(super) fn set_key(self, client: Endpoint, service: Endpoint) {
-        self.set_address(Which::Client, client.address);
-        self.set_address(Which::Virtual, service.address);
+        match self.addresses {
+            Addresses::V4([both, _]) => both.store(pair(client.address, service.address), Relaxed),
+            Addresses::V6(_) => {
+                self.set_address(Which::Client, client.address);
+                self.set_address(Which::Virtual, service.address);
+            }
+        }
         self.set(PORTS, u32::from(client.port) << 16 | u32::from(service.port));
     }
 
@@ -408,7 +466,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Flags, the forwarding method among them.
-    #[inline]
+    #[inline(always)]
     pub fn flags(self) -> Flags {
         Flags(self.word(FLAGS))
     }
@@ -418,7 +476,7 @@ impl<'a> Entry<'a> {
         self.set(FLAGS, flags.0);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn deadline(self) -> u32 {
         self.word(DEADLINE)
     }
@@ -429,7 +487,7 @@ impl<'a> Entry<'a> {
     }
 
     /// True when the deadline has passed at `now_ticks`.
-    #[inline]
+    #[inline(always)]
     pub fn is_expired(self, now_ticks: u32) -> bool {
         self.deadline().wrapping_sub(now_ticks) as i32 <= 0
     }
@@ -458,12 +516,12 @@ impl<'a> Entry<'a> {
         protocol_from_code(self.timer().protocol_code())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn protocol_code(self) -> u32 {
         self.timer().protocol_code()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn timer(self) -> Timer {
         Timer(self.word(TIMER))
     }
@@ -485,7 +543,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The destination's number.
-    #[inline]
+    #[inline(always)]
     pub fn destination(self) -> DestinationId {
         DestinationId(self.word(DESTINATION))
     }

@@ -5,8 +5,9 @@
 //! connections with one server. The alias counts its connection as one that it controls, and goes a while after it.
 
 use crate::base::{Address, Endpoint, Instant};
+use crate::conn::bucket::Held;
 use crate::conn::entry::{Entry, EntryId, Flags, ticks};
-use crate::conn::table::{Found, Held, Inserted, Key, New, Place, Table};
+use crate::conn::table::{Found, Inserted, Key, New, Place, Table};
 use crate::service::{DestinationId, FullNat, Method, Protocol};
 
 impl Flags {
@@ -49,11 +50,11 @@ impl Table {
         let hash = self.hash(Some(protocol), local);
         let matches = is_alias(protocol, local, server);
         let (held, now_ticks) = (Held::lock(self.bucket_of(hash)), ticks(now));
-        if let Some((alias, slot)) = self.search(held.line, hash, now_ticks, matches) {
+        if let Some((alias, slot)) = self.search(held.bucket, hash, now_ticks, matches) {
             if alias.controlled() > 0 {
                 return Reservation::InUse;
             }
-            self.remove(held.line, Place { id: alias.id(), slot });
+            self.remove(held.bucket, Place { id: alias.id(), slot });
         }
         let nowhere = Address::unspecified(local.address.family());
         let flags = Flags::new(Method::Masquerading).with(Flags::ALIAS);

@@ -12,11 +12,13 @@
 //! - An entry past its deadline is absent to every lookup; [`Table::sweep`] frees it.
 //! - Nothing here chooses a destination or touches a packet.
 
+mod bucket;
 mod copy;
 pub mod defence;
 pub mod engine_data;
 pub mod entry;
 pub mod full_nat;
+pub mod guess;
 pub mod helper;
 pub mod pool;
 pub mod sctp;
@@ -29,8 +31,10 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use entry::ticks;
 pub use entry::{Entry, EntryId, Flags};
 pub use full_nat::{LocalPort, Reservation, Reserved};
+pub use guess::Guess;
 pub use helper::{Expected, HelperPorts, Moved};
 pub use state::{Direction, Event, State, Timeouts};
 pub use table::{Found, Inserted, Key, New, Table, TableConfig};

@@ -1,10 +1,8 @@
 //! The cells of one family: a slab and its free list.
 
-use std::sync::atomic::AtomicU32;
-
-use crate::base::memory::{Line, Slab, Zeroed, prefetch};
+use crate::base::memory::{Mixed, Slab, Zeroed, prefetch};
 use crate::base::{Family, Lock};
-use crate::conn::entry::{Entry, EntryId, WORDS_V4, WORDS_V6};
+use crate::conn::entry::{ADDRESSES_V4, ADDRESSES_V6, Addresses, Entry, EntryId, WORDS};
 
 /// Cells of one width. A cell that nobody has used yet costs no memory.
 pub(super) struct Pool<C: Zeroed> {
@@ -22,23 +20,41 @@ struct FreeList {
     used: u32,
 }
 
+/// A cell of an IPv4 entry, one cache line.
+pub(super) type CellV4 = Mixed<WORDS, ADDRESSES_V4>;
+/// A cell of an IPv6 entry, one and a half.
+pub(super) type CellV6 = Mixed<WORDS, ADDRESSES_V6>;
+
 /// What the pool needs of a cell: its words, as an entry sees them.
 pub(super) trait Cell: Zeroed {
-    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>);
+    fn entry(&self, id: EntryId) -> Entry<'_>;
+
+    /// Asks for the lines that it lies in.
+    fn prefetch(&self);
 }
 
-impl Cell for Line<WORDS_V4> {
-    #[inline]
-    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>) {
-        (&self.0, None)
+impl Cell for CellV4 {
+    #[inline(always)]
+    fn entry(&self, id: EntryId) -> Entry<'_> {
+        Entry::new(id, &self.narrow, Addresses::V4(&self.wide))
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        prefetch(self);
     }
 }
 
-impl Cell for [AtomicU32; WORDS_V6] {
-    #[inline]
-    fn words(&self) -> (&[AtomicU32; WORDS_V4], Option<&[AtomicU32; WORDS_V6 - WORDS_V4]>) {
-        let (head, _) = self.split_first_chunk().expect("a long cell is longer than a short one");
-        (head, self.last_chunk())
+impl Cell for CellV6 {
+    #[inline(always)]
+    fn entry(&self, id: EntryId) -> Entry<'_> {
+        Entry::new(id, &self.narrow, Addresses::V6(&self.wide))
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        prefetch(self);
+        prefetch(&self.wide[ADDRESSES_V6 - 1]);
     }
 }
 
@@ -52,18 +68,13 @@ impl<C: Cell> Pool<C> {
 
     #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
-        let (head, tail) = self.cells[id.index() as usize].words();
-        Entry::new(id, head, tail)
+        self.cells[id.index() as usize].entry(id)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch(&self, id: EntryId) {
         if let Some(cell) = self.cells.get(id.index() as usize) {
-            let (head, tail) = cell.words();
-            prefetch(&head[0]);
-            if let Some([.., last]) = tail {
-                prefetch(last);
-            }
+            cell.prefetch();
         }
     }
 

@@ -1,10 +1,9 @@
 //! Expiry: a pass over the buckets, a slice at a time, that frees what has run out.
 
-use std::sync::atomic::Ordering;
-
 use crate::base::Instant;
+use crate::conn::bucket::{Bucket, Held, coarse};
 use crate::conn::entry::ticks;
-use crate::conn::table::{BUCKET_SLOTS, Held, Place, Table, coarse, has_overflow, slot_bound, slot_id};
+use crate::conn::table::{Place, Table};
 
 /// Where a sweep goes on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,34 +43,27 @@ impl Table {
         let line = self.bucket_at(index);
         let now_ticks = ticks(now);
         let now_coarse = coarse(now_ticks, now_ticks);
-        let is_due = |slot: usize| {
-            // Read without the lock: a change in this moment is for the next pass.
-            let bound = slot_bound(line, slot).load(Ordering::Relaxed) as u16;
-            !slot_id(line, slot).is_none() && (now_coarse.wrapping_sub(bound) as i16) >= 0
-        };
-        if !has_overflow(line) && !(0..BUCKET_SLOTS).any(is_due) {
+        // Read without the lock: a change in this moment is for the next pass.
+        let bucket = Bucket(line);
+        let is_due = |slot: usize| (now_coarse.wrapping_sub(bucket.bound(slot)) as i16) >= 0;
+        if bucket.overflow().is_none() && !bucket.taken().any(is_due) {
             return 0;
         }
         let held = Held::lock(line);
         let mut freed = 0;
-        for slot in 0..BUCKET_SLOTS {
-            let id = slot_id(held.line, slot);
-            if id.is_none() || !is_due(slot) {
-                continue;
-            }
+        for slot in bucket.taken().filter(|&slot| is_due(slot)) {
+            let id = bucket.id(slot);
             let place = Place { id, slot: Some(slot as u8) };
             let entry = self.entry(id);
-            if entry.is_expired(now_ticks) && self.retire(held.line, place, now_ticks) {
+            if entry.is_expired(now_ticks) && self.retire(held.bucket, place, now_ticks) {
                 freed += 1;
                 continue;
             }
-            let bound = slot_bound(held.line, slot);
-            let tag = bound.load(Ordering::Relaxed) & 0xffff_0000;
-            bound.store(tag | u32::from(coarse(entry.deadline(), now_ticks)), Ordering::Relaxed);
+            bucket.set_bound(slot, coarse(entry.deadline(), now_ticks));
         }
-        for entry in self.overflow(held.line) {
+        for entry in self.overflow(held.bucket) {
             let place = Place { id: entry.id(), slot: None };
-            if entry.is_expired(now_ticks) && self.retire(held.line, place, now_ticks) {
+            if entry.is_expired(now_ticks) && self.retire(held.bucket, place, now_ticks) {
                 freed += 1;
             }
         }

@@ -1,39 +1,20 @@
-//! Buckets, lookup, insertion and removal.
-//!
-//! ```text
-//! bucket (one cache line)
-//! word  0  lock
-//!       1  first entry of the overflow chain
-//!   2..16  seven slots of two words: tag of the hash << 16 | coarse deadline, entry
-//! ```
-//! A slot's coarse deadline (thirds of a second, wrapping) never lies after the entry's own. A packet that moves a
-//! deadline forward leaves it as it is; the sweep corrects it. So the sweep reads buckets in order and touches an
-//! entry about once in its lifetime instead of once a pass.
+//! Lookup, insertion and removal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::base::memory::{Line, Slab, prefetch};
+use crate::base::memory::{Slab, SplitLine, prefetch};
 use crate::base::{Endpoint, Family, Instant, Rng};
+use crate::conn::bucket::{Bucket, Held, coarse, tag};
 use crate::conn::engine_data::EngineRecords;
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, WORDS_V4, WORDS_V6, protocol_code, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, protocol_code, ticks};
 use crate::conn::helper::{HelperPorts, MovedRecords};
-use crate::conn::pool::Pool;
+use crate::conn::pool::{CellV4, CellV6, Pool};
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Destinations, Method, Protocol};
-
-const SLOTS: usize = 7;
-const LOCK: usize = 0;
-const OVERFLOW: usize = 1;
-const FIRST_SLOT: usize = 2;
-
-/// Coarse deadlines count in this many ticks: a power of two, so that they wrap when the ticks do.
-const COARSE_TICKS: u32 = 32;
-/// A coarse deadline lies at most so far ahead (two hours): a bound that stays comparable in 16 wrapping bits.
-const COARSE_AHEAD_TICKS: u32 = 2 * 60 * 60 * TICKS_PER_SECOND;
 
 /// What a new entry lives until its first transition, seconds (`ip_vs_conn_new`).
 const NEW_TIMEOUT_S: u32 = 3;
@@ -113,11 +94,11 @@ pub struct TableCounters {
 
 /// The connection table.
 pub struct Table {
-    pub(super) buckets: Slab<Line<16>>,
+    pub(super) buckets: Slab<SplitLine>,
     pub(super) mask: u64,
     pub(super) hash_keys: [u64; 4],
-    pub(super) v4: Pool<Line<WORDS_V4>>,
-    pub(super) v6: Pool<[AtomicU32; WORDS_V6]>,
+    pub(super) v4: Pool<CellV4>,
+    pub(super) v6: Pool<CellV6>,
     pub(super) engine_records: EngineRecords,
     pub(super) helper_ports: HelperPorts,
     pub(super) moved_records: MovedRecords,
@@ -214,13 +195,17 @@ impl Table {
     /// without the lock: a wrong guess costs a line.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: u64) {
-        let bucket = self.bucket(hash);
-        if let Some(slot) = tagged_slot(bucket, tag(hash), 0) {
-            let id = slot_id(bucket, slot);
-            match id.family() {
-                Family::V4 => self.v4.prefetch(id),
-                Family::V6 => self.v6.prefetch(id),
-            }
+        let bucket = Bucket(self.bucket(hash));
+        if let Some(slot) = bucket.tagged(tag(hash)).next() {
+            self.prefetch(bucket.id(slot));
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: EntryId) {
+        match id.family() {
+            Family::V4 => self.v4.prefetch(id),
+            Family::V6 => self.v6.prefetch(id),
         }
     }
 
@@ -274,8 +259,8 @@ impl Table {
     pub fn insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Inserted<'_> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, self.is_template(&new.key, data)) {
-            return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
+        if let Some((entry, slot)) = self.search(bucket.bucket, hash, now_ticks, self.is_template(&new.key, data)) {
+            return Inserted::Existing(Found { table: self, bucket, entry, slot, now_ticks });
         }
         let record = match data {
             [] => 0,
@@ -369,7 +354,7 @@ impl Table {
         let entry = self.entry(id);
         let held = Held::lock(self.bucket_of(self.hash_of_entry(entry)));
         // Its words were read without its bucket: whatever it is now, it must be here.
-        if self.entries(held.line).any(|other| other.id() == id) {
+        if self.entries(held.bucket).any(|other| other.id() == id) {
             visit(entry);
         }
     }
@@ -392,8 +377,8 @@ impl Table {
     ) -> Option<Found<'_>> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
-        let (entry, slot) = self.search(bucket.line, hash, now_ticks, matches)?;
-        Some(Found { table: self, bucket, entry, slot, hash, now_ticks })
+        let (entry, slot) = self.search(bucket.bucket, hash, now_ticks, matches)?;
+        Some(Found { table: self, bucket, entry, slot, now_ticks })
     }
 
     /// Adds a connection, unless one with its key exists. Binds the destination.
@@ -404,8 +389,8 @@ impl Table {
         if new.key.client.port != 0 || new.flags.has(Flags::NO_CLIENT_PORT) {
             let wanted = Wanted::new(&new.key);
             let same = move |entry: Entry<'_>| wanted.is_inbound(entry);
-            if let Some((entry, slot)) = self.search(bucket.line, hash, now_ticks, same) {
-                return Inserted::Existing(Found { table: self, bucket, entry, slot, hash, now_ticks });
+            if let Some((entry, slot)) = self.search(bucket.bucket, hash, now_ticks, same) {
+                return Inserted::Existing(Found { table: self, bucket, entry, slot, now_ticks });
             }
         }
         self.insert_into(bucket, hash, new, now_ticks)
@@ -422,7 +407,7 @@ impl Table {
             self.counters.full.fetch_add(1, Ordering::Relaxed);
             return Inserted::Full;
         };
-        if self.is_chained_out(bucket.line) {
+        if self.is_chained_out(bucket.bucket) {
             self.free(entry.id());
             self.counters.full.fetch_add(1, Ordering::Relaxed);
             return Inserted::Full;
@@ -446,17 +431,17 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.get(new.destination_id).bind(template);
         }
-        let linked = self.link(bucket.line, hash, entry, now_ticks);
-        let slot = self.bring_forward(bucket.line, hash, entry, linked, now_ticks);
+        let linked = self.link(bucket.bucket, hash, entry, now_ticks);
+        let slot = self.bring_forward(bucket.bucket, hash, entry, linked, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(Found { table: self, bucket, entry, slot, hash, now_ticks })
+        Inserted::New(Found { table: self, bucket, entry, slot, now_ticks })
     }
 
     /// Calls `visit` for each live connection and template of bucket `index`, the bucket held.
     pub fn visit_bucket(&self, index: usize, now: Instant, mut visit: impl FnMut(Entry<'_>)) {
         let bucket = Held::lock(&self.buckets[index]);
         let now_ticks = ticks(now);
-        for entry in self.entries(bucket.line) {
+        for entry in self.entries(bucket.bucket) {
             let is_listed = !entry.is_expired(now_ticks) || entry.controlled() > 0;
             if is_listed && !entry.flags().has(Flags::ALIAS) {
                 visit(entry);
@@ -467,7 +452,7 @@ impl Table {
     /// Calls `visit` with the local endpoint of each connection of full NAT in bucket `index`, the bucket held.
     pub fn visit_local_endpoints(&self, index: usize, mut visit: impl FnMut(Endpoint)) {
         let bucket = Held::lock(&self.buckets[index]);
-        let aliases = self.entries(bucket.line).filter(|entry| entry.flags().has(Flags::ALIAS));
+        let aliases = self.entries(bucket.bucket).filter(|entry| entry.flags().has(Flags::ALIAS));
         aliases.filter(|alias| alias.controlled() > 0).for_each(|alias| visit(alias.client()));
     }
 
@@ -479,11 +464,12 @@ impl Table {
     }
 
     #[inline(always)]
-    fn bucket(&self, hash: u64) -> &Line<16> {
+    fn bucket(&self, hash: u64) -> &SplitLine {
         &self.buckets[(hash & self.mask) as usize]
     }
 
-    pub(super) fn bucket_of(&self, hash: u64) -> &Line<16> {
+    #[inline(always)]
+    pub(super) fn bucket_of(&self, hash: u64) -> &SplitLine {
         self.bucket(hash)
     }
 
@@ -495,7 +481,7 @@ impl Table {
         }
     }
 
-    pub(super) fn bucket_at(&self, index: usize) -> &Line<16> {
+    pub(super) fn bucket_at(&self, index: usize) -> &SplitLine {
         &self.buckets[index]
     }
 
@@ -508,15 +494,14 @@ impl Table {
     }
 
     /// The entries of a held bucket.
-    fn entries<'t>(&'t self, bucket: &'t Line<16>) -> impl Iterator<Item = Entry<'t>> {
-        let slots = (0..SLOTS).map(|slot| slot_id(bucket, slot)).filter(|id| !id.is_none());
-        slots.map(|id| self.entry(id)).chain(self.overflow(bucket))
+    pub(super) fn entries<'t>(&'t self, bucket: Bucket<'t>) -> impl Iterator<Item = Entry<'t>> {
+        bucket.taken().map(move |slot| self.entry(bucket.id(slot))).chain(self.overflow(bucket))
     }
 
     /// The entries of a held bucket's overflow chain. The next is read before one is handed out, so that the one
     /// handed out may be removed.
-    pub(super) fn overflow<'t>(&'t self, bucket: &Line<16>) -> impl Iterator<Item = Entry<'t>> + use<'t> {
-        let mut next = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
+    pub(super) fn overflow<'t>(&'t self, bucket: Bucket<'_>) -> impl Iterator<Item = Entry<'t>> + use<'t> {
+        let mut next = bucket.overflow();
         std::iter::from_fn(move || {
             let id = next;
             (!id.is_none()).then(|| {
@@ -530,28 +515,28 @@ impl Table {
     #[inline(always)]
     pub(super) fn search(
         &self,
-        bucket: &Line<16>,
+        bucket: Bucket<'_>,
         hash: u64,
         now_ticks: u32,
         matches: impl Fn(Entry<'_>) -> bool + Copy,
     ) -> Option<(Entry<'_>, Option<u8>)> {
-        let mut from = 0;
-        while let Some(slot) = tagged_slot(bucket, tag(hash), from) {
-            let id = slot_id(bucket, slot);
-            let entry = self.entry(id);
-            if !id.is_none() && matches(entry) && self.is_live(bucket, entry, Some(slot as u8), now_ticks) {
+        for slot in bucket.tagged(tag(hash)) {
+            let entry = self.entry(bucket.id(slot));
+            if matches(entry) && self.is_live(bucket, entry, Some(slot as u8), now_ticks) {
                 return Some((entry, Some(slot as u8)));
             }
-            from = slot + 1;
         }
-        if has_overflow(bucket) { self.search_overflow(bucket, now_ticks, matches) } else { None }
+        match bucket.overflow() {
+            EntryId::NONE => None,
+            _ => self.search_overflow(bucket, now_ticks, matches),
+        }
     }
 
     #[cold]
     #[inline(never)]
     fn search_overflow(
         &self,
-        bucket: &Line<16>,
+        bucket: Bucket<'_>,
         now_ticks: u32,
         matches: impl Fn(Entry<'_>) -> bool,
     ) -> Option<(Entry<'_>, Option<u8>)> {
@@ -560,14 +545,14 @@ impl Table {
     }
 
     #[inline(always)]
-    fn is_live(&self, bucket: &Line<16>, entry: Entry<'_>, slot: Option<u8>, now_ticks: u32) -> bool {
+    fn is_live(&self, bucket: Bucket<'_>, entry: Entry<'_>, slot: Option<u8>, now_ticks: u32) -> bool {
         !entry.is_expired(now_ticks) || !self.retire(bucket, Place { id: entry.id(), slot }, now_ticks)
     }
 
     /// Ends an entry whose deadline has passed, or gives it another minute when it controls others. True when it is
     /// gone.
     #[cold]
-    pub(super) fn retire(&self, bucket: &Line<16>, place: Place, now_ticks: u32) -> bool {
+    pub(super) fn retire(&self, bucket: Bucket<'_>, place: Place, now_ticks: u32) -> bool {
         let entry = self.entry(place.id);
         if entry.controlled() == 0 {
             self.remove(bucket, place);
@@ -609,17 +594,13 @@ impl Table {
     }
 
     /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
-    pub(super) fn link(&self, bucket: &Line<16>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
-        for slot in 0..SLOTS {
-            if slot_id(bucket, slot).is_none() {
-                bucket.0[FIRST_SLOT + 2 * slot + 1].store(entry.id().0, Ordering::Relaxed);
-                let bound = tag(hash) << 16 | u32::from(coarse(entry.deadline(), now_ticks));
-                bucket.0[FIRST_SLOT + 2 * slot].store(bound, Ordering::Relaxed);
-                return Some(slot as u8);
-            }
+    pub(super) fn link(&self, bucket: Bucket<'_>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
+        if let Some(slot) = bucket.free_slot() {
+            bucket.put(slot, tag(hash), coarse(entry.deadline(), now_ticks), entry.id());
+            return Some(slot as u8);
         }
-        entry.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
-        bucket.0[OVERFLOW].store(entry.id().0, Ordering::Relaxed);
+        entry.set_next(bucket.overflow());
+        bucket.set_overflow(entry.id());
         None
     }
 
@@ -628,7 +609,7 @@ impl Table {
     /// finds the newer connection (`ip_vs_conn_out_get`: new ones are at the head of their list).
     fn bring_forward(
         &self,
-        bucket: &Line<16>,
+        bucket: Bucket<'_>,
         hash: u64,
         entry: Entry<'_>,
         linked: Option<u8>,
@@ -648,18 +629,15 @@ impl Table {
         let found = self.search(bucket, hash, now_ticks, is_alike);
         // Whoever is chained stands behind all slots, and a new one at the head of the chain.
         let Some((older, Some(before))) = found.filter(|(older, _)| older.id() != entry.id()) else { return linked };
-        let place = |slot: u8| FIRST_SLOT + 2 * usize::from(slot);
-        let bound = |of: Entry<'_>| tag(hash) << 16 | u32::from(coarse(of.deadline(), now_ticks));
         let put = |slot: u8, of: Entry<'_>| {
-            bucket.0[place(slot) + 1].store(of.id().0, Ordering::Relaxed);
-            bucket.0[place(slot)].store(bound(of), Ordering::Relaxed);
+            bucket.put(usize::from(slot), tag(hash), coarse(of.deadline(), now_ticks), of.id());
         };
         match linked {
             Some(slot) => put(slot, older),
             None => {
                 self.unchain(bucket, entry.id());
-                older.set_next(EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed)));
-                bucket.0[OVERFLOW].store(older.id().0, Ordering::Relaxed);
+                older.set_next(bucket.overflow());
+                bucket.set_overflow(older.id());
             }
         }
         put(before, entry);
@@ -668,18 +646,14 @@ impl Table {
 
     /// True when a bucket takes no more entries, so that its holder's walk has an end: a client can send any number
     /// of datagrams from port 0, and each makes an entry in the same bucket.
-    fn is_chained_out(&self, bucket: &Line<16>) -> bool {
-        let has_slot = (0..SLOTS).any(|slot| slot_id(bucket, slot).is_none());
-        !has_slot && self.overflow(bucket).take(OVERFLOW_MAX).count() == OVERFLOW_MAX
+    fn is_chained_out(&self, bucket: Bucket<'_>) -> bool {
+        bucket.free_slot().is_none() && self.overflow(bucket).take(OVERFLOW_MAX).count() == OVERFLOW_MAX
     }
 
     /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
-    pub(super) fn remove(&self, bucket: &Line<16>, place: Place) {
+    pub(super) fn remove(&self, bucket: Bucket<'_>, place: Place) {
         match place.slot {
-            Some(slot) => {
-                bucket.0[FIRST_SLOT + 2 * usize::from(slot) + 1].store(0, Ordering::Relaxed);
-                bucket.0[FIRST_SLOT + 2 * usize::from(slot)].store(0, Ordering::Relaxed);
-            }
+            Some(slot) => bucket.clear(usize::from(slot)),
             None => self.unchain(bucket, place.id),
         }
         let entry = self.entry(place.id);
@@ -714,11 +688,11 @@ impl Table {
         }
     }
 
-    fn unchain(&self, bucket: &Line<16>, id: EntryId) {
+    fn unchain(&self, bucket: Bucket<'_>, id: EntryId) {
         let next = self.entry(id).next();
-        let mut at = EntryId(bucket.0[OVERFLOW].load(Ordering::Relaxed));
+        let mut at = bucket.overflow();
         if at == id {
-            bucket.0[OVERFLOW].store(next.0, Ordering::Relaxed);
+            bucket.set_overflow(next);
             return;
         }
         while !at.is_none() {
@@ -740,30 +714,6 @@ pub(super) struct Place {
     pub(super) slot: Option<u8>,
 }
 
-/// A held bucket.
-pub(super) struct Held<'t> {
-    pub(super) line: &'t Line<16>,
-}
-
-impl<'t> Held<'t> {
-    #[inline]
-    pub(super) fn lock(line: &'t Line<16>) -> Self {
-        while line.0[LOCK].swap(1, Ordering::Acquire) != 0 {
-            while line.0[LOCK].load(Ordering::Relaxed) != 0 {
-                std::hint::spin_loop();
-            }
-        }
-        Held { line }
-    }
-}
-
-impl Drop for Held<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.line.0[LOCK].store(0, Ordering::Release);
-    }
-}
-
 /// A connection that was found, its bucket held until this is dropped.
 pub struct Found<'t> {
     table: &'t Table,
@@ -771,11 +721,16 @@ pub struct Found<'t> {
     entry: Entry<'t>,
     /// As in [`Place`].
     slot: Option<u8>,
-    hash: u64,
     now_ticks: u32,
 }
 
 impl<'t> Found<'t> {
+    /// An entry in a slot of its held bucket.
+    #[inline(always)]
+    pub(super) const fn new(table: &'t Table, bucket: Held<'t>, entry: Entry<'t>, slot: u8, now_ticks: u32) -> Self {
+        Self { table, bucket, entry, slot: Some(slot), now_ticks }
+    }
+
     pub(super) const fn table(&self) -> &'t Table {
         self.table
     }
@@ -856,10 +811,10 @@ impl<'t> Found<'t> {
     fn set_deadline(&self, deadline: u32) {
         self.entry.set_deadline(deadline);
         let Some(slot) = self.slot else { return };
-        let word = slot_bound(self.bucket.line, usize::from(slot));
-        let (bound, wanted) = (word.load(Ordering::Relaxed), coarse(deadline, self.now_ticks));
-        if (wanted.wrapping_sub(bound as u16) as i16) < 0 {
-            word.store(tag(self.hash) << 16 | u32::from(wanted), Ordering::Relaxed);
+        let (bucket, slot) = (self.bucket.bucket, usize::from(slot));
+        let wanted = coarse(deadline, self.now_ticks);
+        if (wanted.wrapping_sub(bucket.bound(slot)) as i16) < 0 {
+            bucket.set_bound(slot, wanted);
         }
     }
 
@@ -876,7 +831,7 @@ impl<'t> Found<'t> {
 
     /// Takes the entry out of the table.
     pub(super) fn remove(self) {
-        self.table.remove(self.bucket.line, Place { id: self.entry.id(), slot: self.slot });
+        self.table.remove(self.bucket.bucket, Place { id: self.entry.id(), slot: self.slot });
     }
 
     /// Makes a template that must not be used again unfindable (`ip_vs_check_template`).
@@ -927,44 +882,6 @@ impl Wanted {
         self.is_key_of(entry) && (self.client.port == 0) == entry.flags().has(Flags::NO_CLIENT_PORT)
     }
 }
-
-/// The first slot from `from` on with this tag.
-#[inline(always)]
-fn tagged_slot(bucket: &Line<16>, tag: u32, from: usize) -> Option<usize> {
-    (from..SLOTS).find(|&slot| slot_bound(bucket, slot).load(Ordering::Relaxed) >> 16 == tag)
-}
-
-#[inline]
-const fn tag(hash: u64) -> u32 {
-    (hash >> 48) as u32
-}
-
-/// The coarse form of a deadline, never later than it.
-#[inline]
-pub(super) const fn coarse(deadline: u32, now_ticks: u32) -> u16 {
-    let ahead = deadline.wrapping_sub(now_ticks);
-    let bounded =
-        if ahead as i32 > COARSE_AHEAD_TICKS as i32 { now_ticks.wrapping_add(COARSE_AHEAD_TICKS) } else { deadline };
-    (bounded / COARSE_TICKS) as u16
-}
-
-#[inline]
-pub(super) fn slot_id(bucket: &Line<16>, slot: usize) -> EntryId {
-    EntryId(bucket.0[FIRST_SLOT + 2 * slot + 1].load(Ordering::Relaxed))
-}
-
-/// The tag of a slot and the coarse deadline beside it.
-#[inline]
-pub(super) fn slot_bound(bucket: &Line<16>, slot: usize) -> &AtomicU32 {
-    &bucket.0[FIRST_SLOT + 2 * slot]
-}
-
-#[inline]
-pub(super) fn has_overflow(bucket: &Line<16>) -> bool {
-    bucket.0[OVERFLOW].load(Ordering::Relaxed) != 0
-}
-
-pub(super) const BUCKET_SLOTS: usize = SLOTS;
 
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {

@@ -55,8 +55,8 @@ fn find<'t>(table: &'t Table, client: Endpoint, now: Instant) -> Option<Found<'t
 
 #[test]
 fn entries_have_the_promised_sizes() {
-    assert_eq!(size_of::<crate::base::memory::Line<{ entry::WORDS_V4 }>>(), 64);
-    assert_eq!(entry::WORDS_V6 * 4, 96);
+    assert_eq!(size_of::<pool::CellV4>(), 64);
+    assert_eq!(size_of::<pool::CellV6>(), 96);
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Tally {
 }
 
 /// What one worker counted for a destination.
-pub(super) fn counts(counters: &DestinationCounters) -> Counts {
+pub(super) fn counts(counters: DestinationCounters<'_>) -> Counts {
     [
         counters.connections.get(),
         counters.in_packets.get(),
@@ -119,10 +119,8 @@ pub(super) fn counts(counters: &DestinationCounters) -> Counts {
 pub(super) fn raw_counts(shared: &Shared, id: DestinationId) -> Counts {
     let mut sum = Counts::default();
     for worker in &shared.workers {
-        if let Some(counters) = worker.counters.peek(id) {
-            for (sum, count) in sum.iter_mut().zip(counts(counters)) {
-                *sum = sum.wrapping_add(count);
-            }
+        for (sum, count) in sum.iter_mut().zip(counts(worker.counters.destination(id))) {
+            *sum = sum.wrapping_add(count);
         }
     }
     sum

@@ -11,6 +11,7 @@ mod defence;
 pub mod drops;
 mod estimate;
 mod filter;
+pub mod latency;
 mod listing;
 mod local_addresses;
 mod marks;
@@ -35,6 +36,7 @@ use crate::command::{Reply, Request};
 use crate::control::defence::{DEFENCE_PERIOD, DefenceState};
 use crate::control::estimate::Tally;
 use crate::control::filter::FilterBook;
+use crate::control::latency::Begin;
 use crate::control::local_addresses::Drain;
 use crate::control::marks::MarkRules;
 use crate::control::sync::{SyncDaemon, SyncState};
@@ -145,6 +147,7 @@ pub struct Control {
     trash: Trash,
     mark_rules: MarkRules,
     sync: SyncState,
+    latency_begin: Begin,
     drain: Option<Drain>,
     total: Tally,
     next_service: u32,
@@ -181,6 +184,7 @@ impl Control {
             trash: Trash::default(),
             mark_rules: MarkRules::default(),
             sync: SyncState::default(),
+            latency_begin: Begin::new(now),
             drain: None,
             total: Tally::default(),
             next_service: 1,

@@ -136,7 +136,7 @@ fn totals_by_worker(control: &Control) -> String {
     for (number, worker) in control.shared.workers.iter().enumerate() {
         let mut sum = [0u64; 5];
         for id in 1..control.next_destination {
-            let Some(counters) = worker.counters.peek(crate::service::DestinationId(id)) else { continue };
+            let counters = worker.counters.destination(crate::service::DestinationId(id));
             for (sum, count) in sum.iter_mut().zip(crate::control::estimate::counts(counters)) {
                 *sum = sum.wrapping_add(count);
             }

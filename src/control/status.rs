@@ -177,7 +177,7 @@ fn write_sync(text: &mut String, sync: &SyncCounters) {
 }
 
 /// Executes a command of `lvx` that concerns the running director: `sysctl [-a] [NAME[=VALUE]…]`,
-/// `status [--json]`, `drops [--all] [--json]`, `proc NAME` (the text of `/proc/net/NAME`).
+/// `status [--json]`, `drops [--all] [--json]`, `latency [--json] [--reset]`, `proc NAME` (the text of `/proc/net/NAME`).
 ///
 /// # Errors
 /// A sentence when the words are not such a command.
@@ -207,6 +207,7 @@ pub fn lvx_command(words: &[String], control: &mut Control, now: Instant) -> Res
             Ok(output)
         }
         ["drops", rest @ ..] => control.drops_command(rest, Vec::new()),
+        ["latency", rest @ ..] => control.latency_command(rest, now),
         ["proc", name] => match proc_files::read(control, name, now) {
             Some(text) => Ok(done(text)),
             None => Err(format!("there is no file /proc/net/{name} of IPVS")),

@@ -21,6 +21,7 @@ mod mss;
 mod sync;
 mod trace;
 mod vlan;
+mod ways;
 
 const NET: &str = "\
 link add eth0 address 02:00:00:00:00:fe mtu 1500

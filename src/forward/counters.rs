@@ -1,47 +1,27 @@
 //! Counters of one worker: written by it alone, read by control.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use crate::base::chunked::Chunked;
+use crate::base::Counter;
+use crate::base::memory::{CounterLine, Slab, prefetch};
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::service::DestinationId;
 use crate::service::destination::DESTINATIONS_MAX;
 
-/// A counter with one writer.
-#[derive(Default, Debug)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; only the owning worker may call this (an ordinary addition, not an atomic one).
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
-    }
-
-    /// The value so far.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
 /// What one worker counted for one destination.
-#[derive(Default, Debug)]
-#[repr(align(64))]
-pub struct DestinationCounters {
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationCounters<'a> {
     /// Connections scheduled.
-    pub connections: Counter,
+    pub connections: &'a Counter,
     /// Packets from clients.
-    pub in_packets: Counter,
+    pub in_packets: &'a Counter,
     /// Octets from clients, IP headers included.
-    pub in_octets: Counter,
+    pub in_octets: &'a Counter,
     /// Packets to clients.
-    pub out_packets: Counter,
+    pub out_packets: &'a Counter,
     /// Octets to clients.
-    pub out_octets: Counter,
+    pub out_octets: &'a Counter,
 }
 
-impl DestinationCounters {
+impl DestinationCounters<'_> {
     /// Counts a packet on its way to the destination; octets of the IP packet.
     #[inline(always)]
     pub(super) fn count_in(&self, octets: u16) {
@@ -59,12 +39,15 @@ impl DestinationCounters {
 
 /// All counters of one worker.
 pub struct WorkerCounters {
-    destinations: Chunked<DestinationCounters>,
+    /// A line by destination; what nobody has counted costs no memory.
+    destinations: Slab<CounterLine>,
     drops: Box<[Counter]>,
     /// Frames received.
     pub received: Counter,
     /// Frames sent.
     pub transmitted: Counter,
+    /// Those of them that took the straight way.
+    pub straight: Counter,
     /// Frames given to the kernel.
     pub passed: Counter,
     /// Batches that had at least one frame.
@@ -82,10 +65,11 @@ pub struct WorkerCounters {
 impl Default for WorkerCounters {
     fn default() -> Self {
         Self {
-            destinations: Chunked::new(DESTINATIONS_MAX),
+            destinations: Slab::new(DESTINATIONS_MAX),
             drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
             received: Counter::default(),
             transmitted: Counter::default(),
+            straight: Counter::default(),
             passed: Counter::default(),
             batches: Counter::default(),
             reassembled: Counter::default(),
@@ -97,18 +81,22 @@ impl Default for WorkerCounters {
 }
 
 impl WorkerCounters {
-    /// The counters of a destination.
-    #[inline]
-    pub fn destination(&self, id: DestinationId) -> &DestinationCounters {
-        match self.destinations.get(id.0 as usize) {
-            Some(counters) => counters,
-            None => self.destinations.get_or_make(id.0 as usize),
-        }
+    #[inline(always)]
+    fn line(&self, id: DestinationId) -> &CounterLine {
+        &self.destinations[id.0 as usize % DESTINATIONS_MAX]
     }
 
-    /// The counters of a destination, if the worker ever met its neighbourhood.
-    pub fn peek(&self, id: DestinationId) -> Option<&DestinationCounters> {
-        self.destinations.get(id.0 as usize)
+    /// The counters of a destination.
+    #[inline(always)]
+    pub fn destination(&self, id: DestinationId) -> DestinationCounters<'_> {
+        let [connections, in_packets, in_octets, out_packets, out_octets, ..] = &self.line(id).0;
+        DestinationCounters { connections, in_packets, in_octets, out_packets, out_octets }
+    }
+
+    /// Asks for the counters of a destination.
+    #[inline(always)]
+    pub fn prefetch(&self, id: DestinationId) {
+        prefetch(self.line(id));
     }
 
     /// Packets dropped for `reason`.

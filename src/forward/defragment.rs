@@ -19,6 +19,7 @@ use crate::forward::pipeline::{Forwarder, Slot, Way};
 use crate::forward::place::Place;
 use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Gathered};
 use crate::forward::related;
+use crate::forward::straight::Straight;
 use crate::forward::verdict::{DropReason, Verdict};
 use crate::forward::vlan::Tagging;
 use crate::forward::whole::{Fate, WHOLE_START, Whole};
@@ -157,8 +158,9 @@ impl Forwarder {
         frame.interface = vlan.unwrap_or(interface);
         let mut batch = mem::take(&mut self.single);
         batch.push(frame);
-        let mut slots = [Slot::unused()];
-        self.parse(&wrapped, &batch, &mut slots, now);
+        let (mut slots, mut ways) = ([Slot::unused()], [Straight::CAREFUL]);
+        self.begin(now);
+        self.parse(&wrapped, &batch[0], &mut slots[0], now);
         batch[0].interface = interface;
         let [slot] = &mut slots;
         if matches!(slot.decision, Decision::Gather) {
@@ -169,8 +171,8 @@ impl Forwarder {
         // Who cuts a packet computes its checksum first.
         slot.packet.partial_checksum = false;
         let is_outbound = self.crosses(slot.way);
-        self.prefetch_entries(&slots);
-        self.decide(&wrapped, &batch, &mut slots, now);
+        self.prefetch_entries(&slots, &mut ways);
+        self.decide(&wrapped, &batch, &mut slots, &mut ways, now);
         if datagram.family() == Family::V4 && is_outbound && datagram.dont_fragment() {
             self.refuse_uncut(&mut wrapped, &batch, &mut slots[0]);
         }
@@ -185,7 +187,7 @@ impl Forwarder {
             keeps_pieces: datagram.family() == Family::V6 || is_outbound,
             pieces,
         });
-        self.carry_out_all(&mut wrapped, &mut batch, &mut slots, now);
+        self.carry_out_all(&mut wrapped, &mut batch, &mut slots, &mut ways, now);
         self.single = batch;
         let verdict = self.verdicts.first().copied().unwrap_or(Verdict::Pass);
         let (fate, is_changed) = (mem::replace(&mut wrapped.fate, Fate::Ended), wrapped.is_changed);

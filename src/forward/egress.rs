@@ -326,6 +326,14 @@ impl Forwarder {
         }
     }
 
+    /// The next hop to a destination, and the headers of its tunnel, when the way there is open.
+    pub(super) fn open_way(&mut self, id: DestinationId) -> Option<(NextHop, Outer)> {
+        match self.path(id) {
+            Path::Next(next) => Some((next, *self.outers.get(id.0 as usize)?)),
+            Path::Local | Path::Closed(_) => None,
+        }
+    }
+
     /// The way to a destination; by the bypass method past all servers to the packet's own destination, which is
     /// never the director itself.
     pub(super) fn path_by(&mut self, method: Method, id: DestinationId, packet: &Packet) -> Path {

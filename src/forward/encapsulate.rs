@@ -101,6 +101,7 @@ impl Forwarder {
 impl Cutting {
     #[inline]
     const fn of(packet: &Packet, discover: bool, identification: u16) -> Self {
+        // That of IPv6 stands for a packet that cannot be cut, and says nothing about the tunnel.
         let is_v4 = matches!(packet.family, Family::V4);
         Self { dont_fragment: is_v4 && packet.dont_fragment && discover, identification }
     }
@@ -130,6 +131,6 @@ fn wrap<P: Port>(port: &mut P, frame: &mut Frame, packet: &Packet, outer: &Outer
     } else {
         nat::send_off(&mut bytes[octets..], packet);
     }
-    outer.emit(bytes, packet, cutting);
+    outer.emit(bytes, &outer.inner(packet), cutting);
     true
 }

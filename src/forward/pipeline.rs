@@ -21,6 +21,7 @@ use crate::forward::reassembly::{Datagram, FRAGMENTS_MAX, Reassembly};
 use crate::forward::related::Related;
 use crate::forward::schedule::Received;
 use crate::forward::shared::{NeighbourRequest, Shared, WorkerSlot};
+use crate::forward::straight::{Lanes, Locals, Road, Straight, station_word};
 use crate::forward::sync::{SyncQueue, SyncRoles};
 use crate::forward::tcp_stream;
 use crate::forward::tunnel::Outer;
@@ -46,9 +47,20 @@ pub struct Forwarder {
     /// As of the batch.
     roles: SyncRoles,
     pub(super) routes: Adopted<Routes>,
+    /// The number of control's last change that the worker has adopted.
+    pub(super) change: u64,
     /// Link address by interface, as of `routes`.
     stations: Vec<[u8; 6]>,
+    /// The same as words.
+    station_words: Vec<u64>,
     slots: Vec<Slot>,
+    /// The batch's packets on the straight way.
+    straights: Vec<Straight>,
+    pub(super) road: Road,
+    pub(super) lanes: Lanes,
+    pub(super) known_locals: Locals,
+    /// No packet takes the straight way.
+    pub(super) is_always_careful: bool,
     /// Next hops of the batch's outbound packets.
     hops: Vec<Hop>,
     /// What is to be changed in the batch's packets.
@@ -65,7 +77,6 @@ pub struct Forwarder {
     pub(super) outers: Vec<Outer>,
     /// The path MTUs that this worker knows of (see `Shared::path_mtus`).
     pub(super) path_mtu_changes: u32,
-    locals: [Option<Address>; LOCALS],
     pub(super) identification: u16,
     /// Neighbours asked for since `asked_since`.
     pub(super) asked: RefCell<Vec<NeighbourRequest>>,
@@ -89,9 +100,6 @@ pub struct Forwarder {
 
 /// The longest IP packet, its link header and room for tags.
 const SCRATCH_OCTETS: usize = (1 << 16) + 64;
-
-/// Local addresses that a worker remembers, by their low bits.
-const LOCALS: usize = 64;
 
 /// The link address of an interface that is not there.
 const NO_STATION: [u8; 6] = [0; 6];
@@ -153,9 +161,16 @@ impl Forwarder {
             marks,
             roles: SyncRoles::default(),
             routes,
+            change: 0,
             stations: Vec::new(),
+            station_words: Vec::new(),
             slots: Vec::with_capacity(BATCH_FRAMES),
-            hops: Vec::with_capacity(BATCH_FRAMES),
+            straights: Vec::with_capacity(BATCH_FRAMES),
+            road: Road::default(),
+            lanes: Lanes::default(),
+            known_locals: Locals::default(),
+            is_always_careful: false,
+            hops: Vec::with_capacity(2 * BATCH_FRAMES),
             changes: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),
             exchanges: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),
             local_addresses,
@@ -164,7 +179,6 @@ impl Forwarder {
             paths: Vec::new(),
             outers: Vec::new(),
             path_mtu_changes: 0,
-            locals: [None; LOCALS],
             identification: 0,
             asked: RefCell::default(),
             asked_since: Instant::START,
@@ -185,12 +199,13 @@ impl Forwarder {
     /// Takes over what control has published since the last batch. The cost without news is seven loads.
     #[inline]
     pub fn adopt(&mut self) {
-        self.shared.adopt(self.worker);
+        self.change = self.shared.adopt(self.worker);
         self.services.refresh(&self.shared.services);
         self.real_servers.refresh(&self.shared.real_servers);
         self.marks.refresh(&self.shared.marks);
         if self.local_addresses.refresh(&self.shared.local_addresses) {
-            self.locals = [None; LOCALS];
+            self.known_locals.clear();
+            self.lanes.forget();
         }
         self.roles = self.shared.sync_roles.load();
         if self.routes.refresh(&self.shared.routes) {
@@ -206,17 +221,29 @@ impl Forwarder {
         if taken.len() < batch.len() {
             taken.resize_with(batch.len(), Slot::unused);
         }
-        let slots = &mut taken[..batch.len()];
+        let mut straights = std::mem::take(&mut self.straights);
+        if straights.len() < batch.len() {
+            straights.resize(batch.len(), Straight::CAREFUL);
+        }
+        let (slots, ways) = (&mut taken[..batch.len()], &mut straights[..batch.len()]);
 
-        self.parse(port, batch, slots, now);
-        self.prefetch_entries(slots);
-        self.decide(port, batch, slots, now);
-        self.carry_out_all(port, batch, slots, now);
+        self.begin(now);
+        self.read_headers(port, batch, slots, ways, now);
+        self.prefetch_entries(slots, ways);
+        self.prefetch_lanes(ways);
+        self.decide(port, batch, slots, ways, now);
+        self.carry_out_all(port, batch, slots, ways, now);
         if !self.whole.is_empty() {
             self.carry_whole(port, now);
         }
+        self.make_lanes();
 
-        self.slots = taken;
+        (self.slots, self.straights) = (taken, straights);
+    }
+
+    /// Has every packet take the careful way from now on, to compare it with the straight one.
+    pub fn take_care(&mut self) {
+        self.is_always_careful = true;
     }
 
     /// The verdicts of the last batch, in order of its frames.
@@ -226,34 +253,60 @@ impl Forwarder {
 
     /// What was decided on the last batch's packet number `position`, and for which target.
     pub(super) fn decision(&self, position: usize) -> Option<(Decision, Target)> {
-        self.slots.get(position).map(|slot| (slot.decision, slot.target))
+        match self.straights.get(position) {
+            Some(straight) if straight.is_straight() => Some(straight.decision()),
+            _ => self.slots.get(position).map(|slot| (slot.decision, slot.target)),
+        }
     }
 
-    /// Stage 1: take headers apart; ask for the bucket of each packet.
-    pub(super) fn parse<P: Port>(&mut self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
+    /// What holds for a whole batch.
+    pub(super) fn begin(&mut self, now: Instant) {
         self.hops.clear();
         self.errors.clear();
         self.changes.get_mut().clear();
         self.exchanges.get_mut().clear();
-        for (position, (frame, slot)) in batch.iter().zip(slots).enumerate() {
+        self.answers.refill(now);
+        self.forget_asked(now);
+        self.open_road(now);
+    }
+
+    /// Stage 1: take headers apart; ask for the bucket of each packet.
+    fn read_headers<P: Port>(
+        &mut self,
+        port: &P,
+        batch: &[Frame],
+        slots: &mut [Slot],
+        ways: &mut [Straight],
+        now: Instant,
+    ) {
+        for (position, ((frame, slot), way)) in batch.iter().zip(slots).zip(ways).enumerate() {
             if let Some(ahead) = batch.get(position + FRAMES_AHEAD) {
                 prefetch(port.bytes(ahead));
             }
-            let parsed = self.read(port.bytes(frame), frame.interface, &mut slot.packet);
-            let parsed = match parsed {
-                Parsed::Transport | Parsed::IcmpError if slot.packet.has_options() => {
-                    self.heed_options(port.bytes(frame), slot, parsed)
-                }
-                parsed => parsed,
-            };
-            match parsed {
-                Parsed::Transport => self.classify(slot),
-                Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
-                Parsed::Fragment => self.classify_fragment(port.bytes(frame), slot),
-                Parsed::SourceRoute => self.refuse_source_route(slot, now),
-                Parsed::Other => slot.settle(Verdict::Pass),
-                Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
+            if !self.read_straight(port.bytes(frame), frame.interface, way) {
+                *way = Straight::CAREFUL;
+                self.parse(port, frame, slot, now);
             }
+        }
+    }
+
+    /// The same of a packet on the careful way.
+    #[inline(never)]
+    pub(super) fn parse<P: Port>(&mut self, port: &P, frame: &Frame, slot: &mut Slot, now: Instant) {
+        let parsed = self.read(port.bytes(frame), frame.interface, &mut slot.packet);
+        let parsed = match parsed {
+            Parsed::Transport | Parsed::IcmpError if slot.packet.has_options() => {
+                self.heed_options(port.bytes(frame), slot, parsed)
+            }
+            parsed => parsed,
+        };
+        match parsed {
+            Parsed::Transport => self.classify(slot),
+            Parsed::IcmpError => self.classify_error(port.bytes(frame), slot),
+            Parsed::Fragment => self.classify_fragment(port.bytes(frame), slot),
+            Parsed::SourceRoute => self.refuse_source_route(slot, now),
+            Parsed::Other => slot.settle(Verdict::Pass),
+            Parsed::Bad(reason) => slot.settle(Verdict::Drop(reason)),
         }
     }
 
@@ -334,7 +387,7 @@ impl Forwarder {
     /// route serves the answer to the client too.
     #[inline(always)]
     pub(super) fn way(&mut self, destination: Address) -> Way {
-        if self.locals[destination.0 as usize % LOCALS] == Some(destination) {
+        if self.known_locals.has(destination) {
             return Way::Inbound;
         }
         self.find_way(destination)
@@ -347,7 +400,7 @@ impl Forwarder {
         }
         match self.routes.value().lookup(destination, flow_hash(destination)) {
             Route::Local => {
-                self.locals[destination.0 as usize % LOCALS] = Some(destination);
+                self.known_locals.remember(destination);
                 Way::Inbound
             }
             Route::Unicast(hop) => {
@@ -361,34 +414,62 @@ impl Forwarder {
     }
 
     /// Stage 2: the buckets have arrived; ask for the entries that their tags suggest.
-    pub(super) fn prefetch_entries(&self, slots: &[Slot]) {
-        for slot in slots {
-            if matches!(slot.way, Way::Inbound | Way::Outbound(_) | Way::Returning) {
+    pub(super) fn prefetch_entries(&self, slots: &[Slot], ways: &mut [Straight]) {
+        for (slot, way) in slots.iter().zip(ways) {
+            if way.is_straight() {
+                self.guess_straight(way);
+            } else if matches!(slot.way, Way::Inbound | Way::Outbound(_) | Way::Returning) {
                 self.shared.connections.prefetch_entry(slot.hash);
             }
+        }
+    }
+
+    /// After stage 2, where real servers are many: the entries have arrived; ask for what belongs to their servers.
+    fn prefetch_lanes(&self, ways: &[Straight]) {
+        if self.has_far_lanes() {
+            ways.iter().for_each(|way| self.prefetch_lane(way));
         }
     }
 
     /// Stage 3: find or open connections, advance their states, count. In order: a batch may hold a connection's
     /// first packet and its second. On its own, as the registers that it needs are all that there are.
     #[inline(never)]
-    pub(super) fn decide<P: Port>(&self, port: &P, batch: &[Frame], slots: &mut [Slot], now: Instant) {
-        for (frame, slot) in batch.iter().zip(slots) {
-            let received = Received { port, frame };
-            let Slot { packet, hash, way, decision, target } = slot;
-            match way {
-                Way::Inbound => *decision = self.decide_inbound(&received, packet, *hash, now, target),
-                Way::Outbound(_) => {
-                    let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
-                    *decision = self.decide_outbound(&received, packet, *hash, mtu, now, target);
+    pub(super) fn decide<P: Port>(
+        &mut self,
+        port: &P,
+        batch: &[Frame],
+        slots: &mut [Slot],
+        ways: &mut [Straight],
+        now: Instant,
+    ) {
+        for ((frame, slot), way) in batch.iter().zip(slots).zip(ways) {
+            if way.is_straight() {
+                if self.follow_straight(port.bytes(frame), way) {
+                    continue;
                 }
-                Way::Returning => *decision = self.decide_returning(&received, packet, *hash, now, target),
-                Way::Related(position) => {
-                    let quoting = &self.errors[*position as usize];
-                    *decision = self.decide_error(&received, packet, quoting, now, target);
-                }
-                Way::Neither => {}
+                *way = Straight::CAREFUL;
+                self.parse(port, frame, slot, now);
             }
+            self.decide_with_care(&Received { port, frame }, slot, now);
+        }
+    }
+
+    /// The same of a packet on the careful way.
+    #[inline(never)]
+    fn decide_with_care<P: Port>(&self, received: &Received<'_, P>, slot: &mut Slot, now: Instant) {
+        let Slot { packet, hash, way, decision, target } = slot;
+        match way {
+            Way::Inbound => *decision = self.decide_inbound(received, packet, *hash, now, target),
+            Way::Outbound(_) => {
+                let mtu = self.hop(*way).map_or(u32::MAX, |hop| hop.mtu);
+                *decision = self.decide_outbound(received, packet, *hash, mtu, now, target);
+            }
+            Way::Returning => *decision = self.decide_returning(received, packet, *hash, now, target),
+            Way::Related(position) => {
+                let quoting = &self.errors[*position as usize];
+                *decision = self.decide_error(received, packet, quoting, now, target);
+            }
+            Way::Neither => {}
         }
     }
 
@@ -398,14 +479,26 @@ impl Forwarder {
         port: &mut P,
         batch: &mut Vec<Frame>,
         slots: &mut [Slot],
+        ways: &mut [Straight],
         now: Instant,
     ) {
-        self.answers.refill(now);
-        self.forget_asked(now);
-        self.adopt_path_mtus(now);
         self.verdicts.clear();
-        let mut transmitted = 0;
-        for (frame, slot) in batch.drain(..).zip(slots) {
+        let (mut transmitted, mut straight) = (0, 0);
+        for ((frame, slot), way) in batch.drain(..).zip(slots).zip(ways) {
+            let frame = match way.is_straight() {
+                false => frame,
+                true => match self.send_straight(port, frame, way) {
+                    Ok(verdict) => {
+                        straight += 1;
+                        self.verdicts.push(verdict);
+                        continue;
+                    }
+                    Err(frame) => {
+                        self.resume(port, &frame, slot, way, now);
+                        frame
+                    }
+                },
+            };
             let verdict = match slot.packet.care {
                 0 => self.carry_out(port, frame, slot, now),
                 _ => self.carry_out_with_care(port, frame, slot, now),
@@ -416,10 +509,20 @@ impl Forwarder {
             }
             self.verdicts.push(verdict);
         }
-        self.counters().transmitted.add(transmitted);
+        self.counters().transmitted.add(transmitted + straight);
+        self.counters().straight.add(straight);
     }
 
-    /// The same of a packet that asks for more than the straight way.
+    /// Hands a packet that was followed on the straight way over to the careful one, which is to send it.
+    #[cold]
+    fn resume<P: Port>(&mut self, port: &P, frame: &Frame, slot: &mut Slot, way: &mut Straight, now: Instant) {
+        self.parse(port, frame, slot, now);
+        (slot.decision, slot.target) = way.decision();
+        slot.target.epoch = self.shared.destinations.get(slot.target.destination).epoch();
+        *way = Straight::CAREFUL;
+    }
+
+    /// The same of a packet that asks for more than its forwarding.
     #[cold]
     #[inline(never)]
     fn carry_out_with_care<P: Port>(&mut self, port: &mut P, frame: Frame, slot: &mut Slot, now: Instant) -> Verdict {
@@ -486,6 +589,12 @@ impl Forwarder {
     #[inline(always)]
     pub(super) fn station(&self, interface: InterfaceId) -> &[u8; 6] {
         self.stations.get(usize::from(interface.0)).unwrap_or(&NO_STATION)
+    }
+
+    /// The same as a word; one that no frame has where there is no such interface.
+    #[inline(always)]
+    pub(super) fn station_word(&self, interface: InterfaceId) -> u64 {
+        self.station_words.get(usize::from(interface.0)).copied().unwrap_or(u64::MAX)
     }
 
     /// Moves what an error quotes to where it lies when the frame has lost `octets` in front.
@@ -561,13 +670,17 @@ impl Forwarder {
     }
 
     fn adopt_routes(&mut self) {
-        self.locals = [None; LOCALS];
+        self.known_locals.clear();
+        self.lanes.forget();
+        self.station_words.clear();
         self.paths.clear();
         self.outers.clear();
         self.stations.clear();
         let routes = self.routes.value();
         for interface in routes.interfaces() {
-            self.stations.push(routes.link(interface).map(|link| link.mac.0).unwrap_or_default());
+            let station = routes.link(interface).map(|link| link.mac.0).unwrap_or_default();
+            self.stations.push(station);
+            self.station_words.push(station_word(&station));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::base::{Address, Instant, InterfaceId, Published, Rng};
 use crate::conn::{Table, TableConfig};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::defence::Defence;
+use crate::forward::latency::LatencyCounters;
 use crate::forward::path_mtu::PathMtus;
 use crate::forward::sync::{SharedRoles, SyncQueue};
 use crate::mark::Marks;
@@ -35,6 +36,8 @@ pub struct NeighbourRequest {
 pub struct WorkerSlot {
     /// Its counters.
     pub counters: WorkerCounters,
+    /// How long it had its packets.
+    pub latency: LatencyCounters,
     /// Its records for the sync daemon.
     pub sync_queue: SyncQueue,
     adopted: AtomicU64,
@@ -85,6 +88,7 @@ impl Shared {
         let slot = || {
             Arc::new(WorkerSlot {
                 counters: WorkerCounters::default(),
+                latency: LatencyCounters::default(),
                 sync_queue: SyncQueue::default(),
                 adopted: AtomicU64::new(ASLEEP),
             })
@@ -123,6 +127,7 @@ impl Shared {
     ) -> Self {
         let slot = WorkerSlot {
             counters: WorkerCounters::default(),
+            latency: LatencyCounters::default(),
             sync_queue: SyncQueue::default(),
             adopted: AtomicU64::new(ASLEEP),
         };

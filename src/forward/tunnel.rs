@@ -11,7 +11,7 @@
 //! **Deviation**: the source port of GUE comes from the kernel's default range whatever `ip_local_port_range` says, and
 //! from another hash: the same flow has another port there, though always the same.
 
-use crate::base::{Address, Family};
+use crate::base::{Address, Endpoint, Family};
 use crate::forward::nat;
 use crate::forward::parse::{ETHERNET_OCTETS, Packet, ether_type, ip_octets};
 use crate::port::HEADROOM_OCTETS;
@@ -42,6 +42,16 @@ pub(super) struct Outer {
     tunnel: Tunnel,
     /// Octets of all headers, without options.
     octets: u8,
+}
+
+/// What the outer headers take from the packet inside, beside its octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inner {
+    family: Family,
+    /// GUE's source port.
+    source_port: u16,
+    /// What is left to the receiver: the packet's transport checksum.
+    remote: Option<RemoteChecksum>,
 }
 
 /// What an outer IPv4 header does not take from the packet inside.
@@ -97,6 +107,33 @@ impl Outer {
         usize::from(self.octets) + option
     }
 
+    /// Octets that go in front of a packet whose checksum is whole.
+    #[inline(always)]
+    pub(super) const fn plain_octets(&self) -> u8 {
+        self.octets
+    }
+
+    /// What the headers take from a packet.
+    #[inline]
+    pub(super) fn inner(&self, packet: &Packet) -> Inner {
+        let mut inner = self.plain_inner(packet.family, packet.protocol, packet.source, packet.destination);
+        inner.remote = self.leaves_checksum(packet).then(|| {
+            let start = packet.transport - packet.network;
+            RemoteChecksum { start, field: start + nat::checksum_offset(packet.protocol) as u16 }
+        });
+        inner
+    }
+
+    /// The same of a packet whose checksum is whole.
+    #[inline(always)]
+    pub(super) fn plain_inner(&self, family: Family, protocol: Protocol, source: Endpoint, to: Endpoint) -> Inner {
+        let source_port = match self.tunnel {
+            Tunnel::Gue { .. } => source_port(protocol, source, to),
+            Tunnel::Ipip | Tunnel::Gre { .. } => 0,
+        };
+        Inner { family, source_port, remote: None }
+    }
+
     /// True when the receiver is to compute the packet's transport checksum, which its sender left to hardware. SCTP's
     /// is none that it could.
     #[inline]
@@ -118,8 +155,9 @@ impl Outer {
     /// Writes the headers. `frame` begins with room for an Ethernet header and for [`Outer::octets`]; then comes the
     /// packet `inner`, its TTL lowered, to the frame's end.
     #[inline]
-    pub(super) fn emit(&self, frame: &mut [u8], inner: &Packet, cutting: Cutting) {
-        let octets = self.octets(inner);
+    pub(super) fn emit(&self, frame: &mut [u8], inner: &Inner, cutting: Cutting) {
+        let option = if inner.remote.is_some() { gue::REMOTE_CHECKSUM_OCTETS } else { 0 };
+        let octets = usize::from(self.octets) + option;
         let outer = &mut frame[ETHERNET_OCTETS..];
         let (class, ttl) = class_and_ttl(&outer[octets..], inner.family);
         let protocol = match self.tunnel {
@@ -159,15 +197,11 @@ impl Outer {
     }
 
     #[inline]
-    fn emit_gue(&self, datagram: &mut [u8], inner: &Packet, port: u16, checksum: TunnelChecksum) {
-        let remote = self.leaves_checksum(inner).then(|| {
-            let start = inner.transport - inner.network;
-            RemoteChecksum { start, field: start + nat::checksum_offset(inner.protocol) as u16 }
-        });
-        gue::emit(&mut datagram[udp::HEADER_OCTETS..], ip_in_ip(inner.family), remote);
+    fn emit_gue(&self, datagram: &mut [u8], inner: &Inner, port: u16, checksum: TunnelChecksum) {
+        gue::emit(&mut datagram[udp::HEADER_OCTETS..], ip_in_ip(inner.family), inner.remote);
         let length = datagram.len() as u16;
         let mut view = udp::Datagram::new_unchecked(&mut *datagram);
-        view.set_source_port(source_port(inner));
+        view.set_source_port(inner.source_port);
         view.set_destination_port(port);
         view.set_length(length);
         view.set_checksum(0);
@@ -213,12 +247,12 @@ const fn outer_class(inner: u8) -> u8 {
 
 /// GUE's source port: the same for all packets of a flow, so that they take one way and one queue.
 #[inline]
-fn source_port(inner: &Packet) -> u16 {
+fn source_port(protocol: Protocol, source: Endpoint, destination: Endpoint) -> u16 {
     /// 2^64 divided by the golden ratio; its multiples are spread evenly.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let addresses = inner.source.address.0 ^ inner.destination.address.0.rotate_left(32);
-    let ports = u64::from(inner.source.port) << 16 | u64::from(inner.destination.port);
-    let ports = ports ^ (u64::from(inner.protocol.number()) << 32);
+    let addresses = source.address.0 ^ destination.address.0.rotate_left(32);
+    let ports = u64::from(source.port) << 16 | u64::from(destination.port);
+    let ports = ports ^ (u64::from(protocol.number()) << 32);
     let hash = ((addresses >> 64) as u64).wrapping_mul(SPREAD) ^ addresses as u64;
     let hash = (hash.wrapping_mul(SPREAD) ^ ports).wrapping_mul(SPREAD) ^ (hash >> 32);
     let hash = hash.wrapping_mul(SPREAD) >> 32;
@@ -228,7 +262,6 @@ fn source_port(inner: &Packet) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Endpoint;
     use crate::forward::parse::{self, Parsed};
     use crate::wire::{checksum, hex};
 
@@ -251,7 +284,7 @@ mod tests {
         let outer = Outer::new(source.parse().unwrap(), destination.parse().unwrap(), tunnel);
         let room = vec![0xee; ETHERNET_OCTETS + outer.octets(&inner)];
         let mut frame = [room, packet].concat();
-        outer.emit(&mut frame, &inner, Cutting { dont_fragment, identification: 0x2e39 });
+        outer.emit(&mut frame, &outer.inner(&inner), Cutting { dont_fragment, identification: 0x2e39 });
         frame.split_off(ETHERNET_OCTETS)
     }
 
@@ -339,11 +372,10 @@ mod tests {
     fn source_ports_are_spread_over_their_range_and_stay_with_the_flow() {
         let mut seen = std::collections::BTreeSet::new();
         for port in 0..4000 {
-            let mut packet = Packet::empty();
-            packet.source = Endpoint::new("10.1.0.2".parse().unwrap(), port);
-            packet.destination = Endpoint::new("10.9.0.1".parse().unwrap(), 80);
-            let chosen = source_port(&packet);
-            assert_eq!(chosen, source_port(&packet));
+            let source = Endpoint::new("10.1.0.2".parse().unwrap(), port);
+            let destination = Endpoint::new("10.9.0.1".parse().unwrap(), 80);
+            let chosen = source_port(Protocol::Udp, source, destination);
+            assert_eq!(chosen, source_port(Protocol::Udp, source, destination));
             assert!((32768..=60999).contains(&chosen));
             seen.insert(chosen);
         }

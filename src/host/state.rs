@@ -89,14 +89,14 @@ impl State {
         let no_socket = self.xdp.counters().map_or(0, |counters| counters.no_socket);
         let loss = |reason, by, count, meaning| Loss { reason, by, count, meaning };
         vec![
-            loss("transmit-ring-full", "port", sum(|c| c.transmit_full.load()), "frames: a transmit ring was full"),
-            loss("no-queue", "port", sum(|c| c.no_queue.load()), "frames: the worker has no queue of that interface"),
-            loss("no-chunk", "port", sum(|c| c.no_chunk.load()), "answers or fragments: no chunk was free"),
-            loss("oversized", "port", sum(|c| c.oversized.load()), "frames longer than a chunk"),
+            loss("transmit-ring-full", "port", sum(|c| c.transmit_full.get()), "frames: a transmit ring was full"),
+            loss("no-queue", "port", sum(|c| c.no_queue.get()), "frames: the worker has no queue of that interface"),
+            loss("no-chunk", "port", sum(|c| c.no_chunk.get()), "answers or fragments: no chunk was free"),
+            loss("oversized", "port", sum(|c| c.oversized.get()), "frames longer than a chunk"),
             loss(
                 "pass-queue-full",
                 "port",
-                sum(|c| c.pass_overflow.load()),
+                sum(|c| c.pass_overflow.get()),
                 "frames for the kernel: their queue was full",
             ),
             loss(
@@ -108,7 +108,7 @@ impl State {
             loss(
                 "pass-too-long",
                 "port",
-                passed(|counters| counters.length.load(Relaxed)) + sum(|c| c.pass_too_long.load()),
+                passed(|counters| counters.length.load(Relaxed)) + sum(|c| c.pass_too_long.get()),
                 "frames for the kernel: longer than it takes back",
             ),
             loss("kernel-dropped", "kernel", dropped, "frames dropped by the kernel before a worker saw them"),

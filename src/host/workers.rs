@@ -62,7 +62,7 @@ impl Drop for Workers {
 fn run(mut worker: Worker<XskPort>, stop: &AtomicBool, clock: Clock) {
     let mut idle = 0;
     while !stop.load(Ordering::Relaxed) {
-        if worker.step(clock.now()) > 0 {
+        if worker.step_timed(|| clock.now()) > 0 {
             idle = 0;
             continue;
         }

@@ -52,6 +52,15 @@ pub struct Hop {
     pub mtu: u32,
 }
 
+/// A way that all packets to an address take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit<'a> {
+    /// To the host itself.
+    Local,
+    /// To this next hop; the number is the hop's own in this snapshot, and counts from 0 without large gaps.
+    Hop(u32, &'a Hop),
+}
+
 /// A hop and the sum of the weights up to and with it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct WeightedHop {
@@ -99,6 +108,17 @@ impl Routes {
             Some(Target::Broadcast) => Route::Broadcast,
             Some(Target::Blackhole) => Route::Blackhole,
             Some(Target::Unreachable | Target::Throw) | None => Route::Unreachable,
+        }
+    }
+
+    /// Where packets to `destination` go, when it is the same for all of them: to the host, or to one hop.
+    #[inline]
+    pub fn exit(&self, destination: Address) -> Option<Exit<'_>> {
+        let index = self.target_index(destination)?;
+        match self.targets.get(index as usize)? {
+            Target::Local => Some(Exit::Local),
+            Target::Hop(hop) => Some(Exit::Hop(index, hop)),
+            Target::Broadcast | Target::Unreachable | Target::Blackhole | Target::Throw | Target::Hops { .. } => None,
         }
     }
 
@@ -155,11 +175,15 @@ impl Routes {
 
     #[inline]
     fn target(&self, destination: Address) -> Option<Target> {
-        let index = match destination.family() {
-            Family::V4 => self.v4.find(destination.low_u32())?,
-            Family::V6 => self.v6.find(destination.0)?,
-        };
-        self.targets.get(index as usize).copied()
+        self.targets.get(self.target_index(destination)? as usize).copied()
+    }
+
+    #[inline]
+    fn target_index(&self, destination: Address) -> Option<u32> {
+        match destination.family() {
+            Family::V4 => self.v4.find(destination.low_u32()),
+            Family::V6 => self.v6.find(destination.0),
+        }
     }
 
     fn choose(&self, first: u32, count: u32, flow_hash: u32) -> Route {

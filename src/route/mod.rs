@@ -16,7 +16,7 @@ mod database;
 mod intervals;
 pub mod net_file;
 
-pub use build::{Hop, Link, Route, Routes};
+pub use build::{Exit, Hop, Link, Route, Routes};
 pub use database::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteHop, RouteInfo, RouteKind, VlanInfo, table};
 
 /// Hops of one multipath route; further ones are left out.

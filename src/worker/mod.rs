@@ -15,6 +15,10 @@ const SWEEP_PASS_NANOSECONDS: u64 = 1_000_000_000;
 /// Buckets that one step sweeps at most; what is left over is made up for by the next steps.
 const SWEEP_BUCKETS_MAX: u64 = 2048;
 
+/// Of so many batches one is timed. A prime, so that traffic that comes by turns (requests in one batch, answers in the
+/// next) is met in each of them.
+pub const BATCHES_PER_SAMPLE: u32 = 17;
+
 /// One worker over its port.
 pub struct Worker<P> {
     port: P,
@@ -22,6 +26,10 @@ pub struct Worker<P> {
     batch: Vec<Frame>,
     cursor: Cursor,
     swept_until: Instant,
+    /// Batches until one is timed.
+    until_sample: u32,
+    /// When the worker looked into the rings last, if it has not slept since.
+    looked: Option<Instant>,
 }
 
 impl<P: Port> Worker<P> {
@@ -30,12 +38,56 @@ impl<P: Port> Worker<P> {
         forwarder.hold_fragments_of(&port);
         let workers = forwarder.shared().workers.len().max(1);
         let first = forwarder.shared().connections.bucket_count() / workers * forwarder.worker();
-        Self { port, forwarder, batch: Vec::with_capacity(BATCH_FRAMES), cursor: Cursor::new(first), swept_until: now }
+        Self {
+            port,
+            forwarder,
+            batch: Vec::with_capacity(BATCH_FRAMES),
+            cursor: Cursor::new(first),
+            swept_until: now,
+            until_sample: 1,
+            looked: None,
+        }
     }
 
     /// Takes one batch from the port to its verdicts; returns how many frames it had.
     #[inline]
     pub fn step(&mut self, now: Instant) -> usize {
+        let frames = self.forward(now);
+        self.sweep(now);
+        frames
+    }
+
+    /// As [`Worker::step`], by a clock that is asked once and, after one of [`BATCHES_PER_SAMPLE`] batches, again: the
+    /// time between is the residence time of the batch's frames.
+    ///
+    /// It begins just before the worker looks into its rings and ends when the port has been flushed: all that lvx
+    /// does with the frames, and the kernel's work within the system calls of receiving and sending. It has neither
+    /// what a frame waited in the rings before nor what it waits in those of the network card after. How long the
+    /// former can have been is known of every batch: since the last look, unless that left frames behind.
+    /// The time of the sweep is in that.
+    #[inline]
+    pub fn step_timed(&mut self, clock: impl Fn() -> Instant) -> usize {
+        let now = clock();
+        let frames = self.forward(now);
+        if frames > 0 {
+            let latency = &self.forwarder.shared().workers[self.forwarder.worker()].latency;
+            if let Some(looked) = self.looked {
+                latency.count_wait(now - looked, frames);
+            }
+            self.until_sample -= 1;
+            if self.until_sample == 0 {
+                self.until_sample = BATCHES_PER_SAMPLE;
+                latency.count_residence(clock() - now, frames);
+            }
+        }
+        self.looked = Some(now);
+        self.sweep(now);
+        frames
+    }
+
+    /// From receiving to flushing.
+    #[inline]
+    fn forward(&mut self, now: Instant) -> usize {
         self.forwarder.adopt();
         self.port.receive(&mut self.batch);
         let frames = self.batch.len();
@@ -44,13 +96,19 @@ impl<P: Port> Worker<P> {
         }
         self.forwarder.expire(&mut self.port, now);
         self.port.flush();
-        self.sweep(now);
         frames
     }
 
     /// Says that the worker is about to wait, with no packet in hand; the next [`Worker::step`] looks for news first.
-    pub fn sleep(&self) {
+    pub fn sleep(&mut self) {
+        // What wakes it is a frame, and that is seen at once.
+        self.looked = None;
         self.forwarder.shared().sleep(self.forwarder.worker());
+    }
+
+    /// Has every packet take the careful way from now on, to compare it with the straight one.
+    pub fn take_care(&mut self) {
+        self.forwarder.take_care();
     }
 
     /// The verdicts of the last batch.
@@ -88,5 +146,97 @@ impl<P: Port> Worker<P> {
         // Time is given up only for what was swept, so that slow steps catch up.
         let spent = count * SWEEP_PASS_NANOSECONDS * workers / buckets;
         self.swept_until = if count == due { now } else { self.swept_until + std::time::Duration::from_nanos(spent) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{InterfaceId, Rng};
+    use crate::conn::TableConfig;
+    use crate::forward::Shared;
+    use crate::forward::latency::LatencyCounts;
+    use crate::port::memory::{MemoryPort, MemoryPortSize};
+    use crate::route::Database;
+
+    /// A worker whose clock goes on by a microsecond whenever it is read.
+    struct Timed {
+        worker: Worker<MemoryPort>,
+        microseconds: Cell<u64>,
+    }
+
+    impl Timed {
+        fn new() -> Self {
+            let table = TableConfig { connections_max: 4, bucket_bits: 0 };
+            let shared = Shared::new(1, table, Database::new(&["eth0".to_string()]).snapshot(), &mut Rng::new(1));
+            let port = MemoryPort::new(MemoryPortSize { chunk_octets: 2048, chunks: 256 });
+            let forwarder = Forwarder::new(Arc::new(shared), 0);
+            Self { worker: Worker::new(port, forwarder, Instant::START), microseconds: Cell::new(0) }
+        }
+
+        fn step(&mut self, frames: usize) {
+            for _ in 0..frames {
+                assert!(self.worker.port_mut().inject(InterfaceId(0), &[0; 60]));
+            }
+            let clock = || {
+                self.microseconds.set(self.microseconds.get() + 1);
+                Instant::from_nanoseconds(1000 * self.microseconds.get())
+            };
+            assert_eq!(self.worker.step_timed(clock), frames);
+            self.worker.port_mut().take_passed().for_each(drop);
+        }
+
+        fn read(&self) -> LatencyCounts {
+            self.worker.forwarder.shared().workers[0].latency.read()
+        }
+    }
+
+    #[test]
+    fn one_of_so_many_batches_is_timed_the_first_of_all_included() {
+        let mut timed = Timed::new();
+        let batches = 3 * BATCHES_PER_SAMPLE as usize;
+        for number in 0..batches {
+            timed.step(0);
+            timed.step(1 + number % 2);
+        }
+        let counts = timed.read();
+        assert_eq!(
+            timed.microseconds.get() as usize,
+            2 * batches + 3,
+            "the clock is read once a step, and for samples"
+        );
+        // The period is odd: batches that come by turns are both met.
+        assert_eq!((counts.batches[0], counts.batches[1], counts.batches[2]), (0, 2, 1));
+        let residence = counts.residence.histogram();
+        assert_eq!((residence.len(), residence.lowest_equivalent(residence.max())), (4, 1000));
+    }
+
+    #[test]
+    fn a_wait_is_the_time_since_the_last_look_of_a_worker_that_was_awake() {
+        let mut timed = Timed::new();
+        timed.step(3);
+        assert!(timed.read().wait.histogram().is_empty(), "it had not looked before");
+        timed.step(0);
+        timed.microseconds.set(timed.microseconds.get() + 500);
+        timed.step(2);
+        let wait = timed.read().wait.histogram();
+        assert_eq!(wait.len(), 2);
+        assert!(wait.equivalent(wait.max(), 501_000), "{}", wait.max());
+        timed.worker.sleep();
+        timed.step(5);
+        assert_eq!(timed.read().wait.histogram().len(), 2, "asleep, it waited for frames and not they for it");
+        timed.step(1);
+        assert_eq!(timed.read().wait.histogram().len(), 3);
+    }
+
+    #[test]
+    fn a_step_without_a_clock_measures_nothing() {
+        let mut timed = Timed::new();
+        assert!(timed.worker.port_mut().inject(InterfaceId(0), &[0; 60]));
+        assert_eq!(timed.worker.step(Instant::from_seconds(1)), 1);
+        assert_eq!(timed.read(), LatencyCounts::default());
     }
 }

@@ -78,7 +78,7 @@ class Lines(unittest.TestCase):
         # Equal steps of powers of ten.
         self.assertAlmostEqual(dr[1][0] - dr[0][0], dr[2][0] - dr[1][0], delta=0.2)
         for x, y in dr + nat:
-            self.assertTrue(plot.LEFT <= x <= plot.WIDTH - plot.RIGHT and plot.TOP <= y <= plot.HEIGHT - plot.BOTTOM)
+            self.assertTrue(plot.LEFT <= x <= plot.WIDTH - plot.RIGHT and plot.TOP <= y <= plot.HEIGHT_LEAST - plot.BOTTOM)
 
     def test_goals_are_drawn_across_and_named(self):
         (goal,) = shapes(self.text, "g", "goal")
@@ -99,6 +99,20 @@ class Lines(unittest.TestCase):
         plots = measure.forward_plots(rows, [])
         self.assertEqual(set(plots), {"forward.svg"})
         self.assertEqual(len(shapes(plots["forward.svg"], "polyline")), 1)
+
+    def test_new_connections_have_plots_of_their_own(self):
+        rows = FORWARD + [{"case": case, "flows": 1, "ns_per_packet": 900} for case in ("new-wlc", "synflood-full")]
+        plots = measure.forward_plots(rows, [("goal", 45.0)])
+        self.assertEqual(len(shapes(plots["forward.svg"], "polyline")), 3)
+        self.assertEqual([line[0].text for line in shapes(plots["forward-new.svg"], "polyline")], ["new-wlc", "synflood-full"])
+        self.assertEqual(shapes(plots["forward-new.svg"], "g", "goal"), [])
+
+    def test_the_legend_has_room(self):
+        rows = [{"case": str(number), "flows": 1, "ns_per_packet": number} for number in range(30)]
+        text = measure.forward_plots(rows, [])["forward.svg"]
+        height = float(ElementTree.fromstring(text).get("height"))
+        self.assertEqual(len(shapes(text, "text", "legend")), 30)
+        self.assertTrue(all(float(row.get("y")) < height for row in shapes(text, "text", "legend")))
 
     def test_scales_end_above_the_most(self):
         for most in (0.0, 0.3, 1, 7, 67.2, 99, 100, 101, 12345):

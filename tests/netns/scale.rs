@@ -28,6 +28,13 @@ fn balanced(lab: &Lab) {
     ]);
 }
 
+/// Prints how long workers had their packets since it was asked last, to be looked at.
+fn print_latency(lab: &Lab, when: &str) {
+    let page = lab.lvx("latency --reset");
+    assert!(page.status.success(), "{page:?}");
+    println!("{when}: {}", String::from_utf8_lossy(&page.stdout));
+}
+
 /// Restoring, listing, saving and changing 100,000 servers disturbs no request.
 #[test]
 fn ten_thousand_services() {
@@ -36,13 +43,16 @@ fn ten_thousand_services() {
     balanced(&lab);
     let busy = Load::start(&lab, "short 10.9.0.1 80 --concurrency 2 --pause 0.02");
     let mut text: String = (0..SERVICES).map(rules).collect();
+    print_latency(&lab, "before a restore");
     lab.restore(&text);
+    print_latency(&lab, "while services were restored");
     assert_eq!(lab.adm("-Ln").lines().count(), 3 + 3 + SERVICES * (1 + SERVERS));
     lab.adm_all(&[
         "-a -t 10.64.0.1:80 -r 10.2.0.9:99 -m",
         "-e -t 10.64.0.1:80 -r 10.2.0.9:99 -m -w 7",
         "-d -t 10.64.0.1:80 -r 10.2.0.9:99",
     ]);
+    print_latency(&lab, "while they were listed and changed");
     busy.end().expect_clean();
 
     // What is saved is what was restored, in ipvsadm's order.
@@ -75,11 +85,13 @@ fn many_connections_are_listed_under_load() {
     lab.check("client", &["/usr/bin/python3", flood, "10.9.0.1", "9", &count.to_string()]);
 
     let busy = Load::start(&lab, "short 10.9.0.1 80 --concurrency 2 --pause 0.02");
+    print_latency(&lab, "before a listing");
     let listing = lab.dir().join("connections");
     let file = fs::File::create(&listing).expect("a file");
     let mut list = lab.command("director", env!("CARGO_BIN_EXE_lvxadm"));
     let status = list.args(["-L", "-n", "-c"]).stdin(Stdio::null()).stdout(file).status().expect("lvxadm");
     assert!(status.success());
+    print_latency(&lab, "while connections were listed");
     let text = fs::read_to_string(&listing).expect("the listing");
     let udp = text.lines().filter(|line| line.starts_with("UDP")).count();
     // Some of a flood may be lost on the way; what is listed is what there is.

@@ -97,7 +97,7 @@ fn a_datagram_is_counted_once() {
     }
     let counters = &director.shared().workers[0].counters;
     let counted: Vec<_> = (0..8)
-        .filter_map(|id| counters.peek(crate::service::DestinationId(id)))
+        .map(|id| counters.destination(crate::service::DestinationId(id)))
         .map(|of| (of.in_packets.get(), of.in_octets.get()))
         .filter(|of| of.0 > 0)
         .collect();

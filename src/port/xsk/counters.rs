@@ -1,29 +1,11 @@
 //! What a port counts: written by its worker alone, read by anyone.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use rustix::net::sockopt::xdp_statistics;
 
-use crate::base::InterfaceId;
-
-/// A counter with one writer.
-#[derive(Default, Debug)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; not atomic as a whole, which one writer does not need.
-    #[inline]
-    pub(super) fn add(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
-    }
-
-    /// The count.
-    pub fn load(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+use crate::base::{Counter, InterfaceId};
 
 /// Frames by what became of them, since the port was opened.
 #[derive(Default, Debug)]

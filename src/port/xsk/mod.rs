@@ -29,7 +29,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-pub use counters::{Counter, KernelStatistics, SocketInfo, XskCounters, XskMonitor};
+pub use counters::{KernelStatistics, SocketInfo, XskCounters, XskMonitor};
 pub use error::XskError;
 pub use large::LARGE_FRAMES;
 use large::{LargeMemory, is_large};

@@ -1,0 +1,265 @@
+//! What the straight way needs of real servers, clients' routers and the director's own addresses, ready to be used.
+//!
+//! A lane is good while nothing has changed: each change of the configuration, of routes or of path MTUs makes all of
+//! them stale at once, and the first packet that finds its lane stale takes the careful way and has it made anew. No
+//! lane is made of what needs care: a server that no service lists, the director itself, a neighbour that is not known,
+//! a VLAN.
+
+use crate::base::memory::prefetch;
+use crate::base::{Address, Family, InterfaceId};
+use crate::forward::egress::NextHop;
+use crate::forward::pipeline::{Forwarder, flow_hash};
+use crate::forward::straight::{Course, Straight};
+use crate::port::BATCH_FRAMES;
+use crate::route::{Exit as Target, Hop};
+use crate::service::DestinationId;
+
+/// The way to a real server.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+pub(super) struct Lane {
+    generation: u32,
+    /// The longest frame that goes as it is, octets.
+    pub octets_max: u32,
+    /// The longest that goes through a tunnel, as it came; 0 for none.
+    pub tunnelled_octets_max: u32,
+    pub interface: InterfaceId,
+    /// The neighbour's and the station's link address.
+    pub link: [u8; 12],
+}
+
+/// The way to clients behind a router.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exit {
+    generation: u32,
+    /// The longest frame, and the longest packet that the host would have routed there, octets.
+    octets_max: u32,
+    mtu: u32,
+    pub interface: InterfaceId,
+    pub link: [u8; 12],
+}
+
+impl Exit {
+    /// True when a frame with a packet of `length` octets goes there as it is.
+    #[inline(always)]
+    pub(super) const fn takes(&self, octets: usize, length: u16) -> bool {
+        octets as u32 <= self.octets_max && length as u32 <= self.mtu
+    }
+}
+
+/// The lanes and exits of one worker.
+#[derive(Default)]
+pub(in crate::forward) struct Lanes {
+    /// Never that of a lane that nobody made.
+    generation: u32,
+    /// What the generation was last moved for.
+    seen: (u64, u32),
+    lanes: Vec<Lane>,
+    exits: Vec<Exit>,
+    /// Real servers whose lanes packets of this batch found stale.
+    wanted: Vec<DestinationId>,
+}
+
+impl Lanes {
+    /// Looks whether anything has changed: `change` counts what control has changed, `path_mtus` what was learned.
+    #[inline(always)]
+    pub(in crate::forward) fn adopt(&mut self, change: u64, path_mtus: u32) {
+        if self.seen != (change, path_mtus) {
+            self.seen = (change, path_mtus);
+            self.forget();
+        }
+    }
+
+    /// Makes all stale.
+    #[cold]
+    pub(in crate::forward) fn forget(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            // So that what was made four thousand million changes ago does not look new.
+            self.lanes.clear();
+            self.exits.clear();
+            self.generation = 1;
+        }
+        self.wanted.reserve(BATCH_FRAMES);
+    }
+
+    /// How many lanes there is room for.
+    pub(super) const fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, id: DestinationId) -> Option<&Lane> {
+        self.lanes.get(id.0 as usize).filter(|lane| lane.generation == self.generation)
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: DestinationId) {
+        if let Some(lane) = self.lanes.get(id.0 as usize) {
+            prefetch(lane);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn exit(&self, target: u32) -> Option<&Exit> {
+        self.exits.get(target as usize).filter(|exit| exit.generation == self.generation)
+    }
+
+    /// Has the lane to a real server made after the batch.
+    #[cold]
+    pub(super) fn want(&mut self, id: DestinationId) {
+        if id != DestinationId::NONE && self.wanted.len() < BATCH_FRAMES && !self.wanted.contains(&id) {
+            self.wanted.push(id);
+        }
+    }
+
+    fn set(&mut self, id: DestinationId, next: &NextHop, tunnelled_octets_max: u32) {
+        let position = id.0 as usize;
+        if self.lanes.len() <= position {
+            let stale = Lane {
+                generation: 0,
+                octets_max: 0,
+                tunnelled_octets_max: 0,
+                interface: InterfaceId(0),
+                link: [0; 12],
+            };
+            self.lanes.resize(position + 1, stale);
+        }
+        self.lanes[position] = Lane {
+            generation: self.generation,
+            octets_max: next.frame_octets_max(),
+            tunnelled_octets_max,
+            interface: next.interface,
+            link: next.addresses,
+        };
+    }
+
+    fn set_exit(&mut self, target: u32, hop: &Hop, next: &NextHop) {
+        let position = target as usize;
+        if self.exits.len() <= position {
+            let stale = Exit { generation: 0, octets_max: 0, mtu: 0, interface: InterfaceId(0), link: [0; 12] };
+            self.exits.resize(position + 1, stale);
+        }
+        self.exits[position] = Exit {
+            generation: self.generation,
+            octets_max: next.frame_octets_max(),
+            mtu: hop.mtu,
+            interface: next.interface,
+            link: next.addresses,
+        };
+    }
+}
+
+impl Forwarder {
+    /// Makes the lanes that packets of this batch wanted; they took the careful way, which has looked for the path.
+    pub(in crate::forward) fn make_lanes(&mut self) {
+        if self.lanes.wanted.is_empty() {
+            return;
+        }
+        let wanted = std::mem::take(&mut self.lanes.wanted);
+        wanted.iter().for_each(|&id| self.make_lane(id));
+        self.lanes.wanted = wanted;
+        self.lanes.wanted.clear();
+    }
+
+    #[cold]
+    fn make_lane(&mut self, id: DestinationId) {
+        if !self.shared.destinations.get(id).is_available() {
+            return;
+        }
+        let Some((next, outer)) = self.open_way(id).filter(|(next, _)| next.vlan.is_none()) else { return };
+        let tunnelled = match u32::from(outer.plain_octets()) {
+            octets if next.mtu >= outer.inner_mtu_min() + octets => next.frame_octets_max().saturating_sub(octets),
+            _ => 0,
+        };
+        self.lanes.set(id, &next, tunnelled);
+    }
+
+    /// The course of a packet to an address that is not known as local.
+    #[inline(never)]
+    pub(super) fn find_course(&mut self, destination: Address, one: &mut Straight) -> Course {
+        // Answers to local addresses are full NAT's.
+        if self.local_addresses().contains(destination) {
+            return Course::Careful;
+        }
+        let hop = match self.routes().exit(destination) {
+            Some(Target::Local) => {
+                self.known_locals.remember(destination);
+                return Course::Inbound;
+            }
+            Some(Target::Hop(target, hop)) => {
+                one.exit = target;
+                hop
+            }
+            None => return Course::Careful,
+        };
+        if self.lanes.exit(one.exit).is_some() {
+            return Course::Outbound;
+        }
+        // A neighbour of the director's own needs to be looked up for each packet.
+        let gateway = hop.gateway.is_some();
+        match self.resolve(*hop, destination) {
+            Ok(next) if gateway && next.vlan.is_none() => {
+                let hop = *hop;
+                self.lanes.set_exit(one.exit, &hop, &next);
+                Course::Outbound
+            }
+            _ => Course::Careful,
+        }
+    }
+}
+
+/// Addresses of IPv4 that a worker remembers as local.
+const KNOWN_V4: usize = 1 << 15;
+/// The same of IPv6.
+const KNOWN_V6: usize = 1 << 13;
+
+/// Local addresses that a worker has come across, each at the place of its hash: virtual addresses are few and clients
+/// many. What finds its place taken is looked up in the routes.
+pub(in crate::forward) struct Locals {
+    v4: Box<[u32]>,
+    v6: Box<[u128]>,
+    is_used: bool,
+}
+
+impl Default for Locals {
+    fn default() -> Self {
+        Self { v4: vec![0; KNOWN_V4].into(), v6: vec![0; KNOWN_V6].into(), is_used: false }
+    }
+}
+
+impl Locals {
+    /// True when the address is local; the unspecified ones are not.
+    #[inline(always)]
+    pub(in crate::forward) fn has(&self, address: Address) -> bool {
+        let place = place(address);
+        match address.family() {
+            Family::V4 => self.v4[place % KNOWN_V4] == address.low_u32(),
+            Family::V6 => self.v6[place % KNOWN_V6] == address.0,
+        }
+    }
+
+    pub(in crate::forward) fn remember(&mut self, address: Address) {
+        let place = place(address);
+        match address.family() {
+            Family::V4 => self.v4[place % KNOWN_V4] = address.low_u32(),
+            Family::V6 => self.v6[place % KNOWN_V6] = address.0,
+        }
+        self.is_used = true;
+    }
+
+    /// Forgets all.
+    pub(in crate::forward) fn clear(&mut self) {
+        if self.is_used {
+            self.v4.fill(0);
+            self.v6.fill(0);
+            self.is_used = false;
+        }
+    }
+}
+
+/// Addresses next to each other have places apart.
+#[inline(always)]
+const fn place(address: Address) -> usize {
+    (flow_hash(address) >> 17) as usize
+}
