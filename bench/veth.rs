@@ -49,6 +49,8 @@
 //!
 //! Options after `--`: `--flows N,…`, `--method dr|nat|ipip,…`, `--seconds S` (of bursts, flood and round trips
 //! each), `--runs N`, `--latency` (round trips too), `--no-kernel`.
+//!
+//! With `--profile FILE` it is one trial of a described stream at a given rate instead: see `veth/trial.rs`.
 
 #![allow(clippy::disallowed_methods)] // Real traffic runs in real time, on threads within namespaces.
 
@@ -65,12 +67,20 @@ mod latency;
 mod loaded;
 #[path = "veth/net.rs"]
 mod net;
+#[path = "veth/profile.rs"]
+mod profile;
+#[path = "veth/samples.rs"]
+mod samples;
 #[path = "veth/steering.rs"]
 mod steering;
+#[path = "veth/stream.rs"]
+mod stream;
 #[path = "veth/subject.rs"]
 mod subject;
 #[path = "veth/traffic.rs"]
 mod traffic;
+#[path = "veth/trial.rs"]
+mod trial;
 
 use latency::Answers;
 use net::{Net, Sink};
@@ -175,6 +185,9 @@ fn usage() -> ! {
 }
 
 fn main() {
+    if std::env::args().any(|word| word == "--profile") {
+        return trial::main();
+    }
     let options = options();
     let net = match rights() {
         Ok(net) => net,

@@ -39,6 +39,8 @@ mod local;
 mod marks;
 #[path = "netns/methods.rs"]
 mod methods;
+#[path = "netns/nic_setup.rs"]
+mod nic_setup;
 #[path = "netns/pass.rs"]
 mod pass;
 #[path = "netns/proc_files.rs"]

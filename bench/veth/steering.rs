@@ -170,6 +170,11 @@ pub fn udp(endpoint: Endpoint) -> ServiceKey {
     ServiceKey::Address { protocol: Protocol::Udp, endpoint }
 }
 
+/// A TCP service.
+pub fn tcp(endpoint: Endpoint) -> ServiceKey {
+    ServiceKey::Address { protocol: Protocol::Tcp, endpoint }
+}
+
 /// One of the services that a restore makes; nobody asks for it.
 fn other_service(number: u32) -> ServiceKey {
     udp(Endpoint::new(Address::v4(net::OTHER_SERVICES_FIRST + number), 80))

@@ -49,7 +49,7 @@ pub enum Subject {
     Floor,
     /// The kernel's IP forwarding.
     Kernel,
-    /// lvx with one UDP service of four servers.
+    /// lvx with a service of four servers.
     Lvx(Method),
 }
 
@@ -74,6 +74,15 @@ pub enum Traffic {
     Bursts,
     /// Round trips of sockets, to the first real server; the generator's frames go to the others.
     BothWays,
+    /// The generator's frames and, from the other side, the replies of the one real server.
+    Replies,
+}
+
+impl Traffic {
+    /// Whether frames come in by both interfaces.
+    fn is_two_way(self) -> bool {
+        matches!(self, Traffic::BothWays | Traffic::Replies)
+    }
 }
 
 /// What a director leaves behind.
@@ -211,7 +220,7 @@ impl Director {
         self.stop.store(true, Relaxed);
         let Some((thread, handle)) = self.running else { return Report::default() };
         handle.waker.wake();
-        if self.traffic != Traffic::BothWays {
+        if !self.traffic.is_two_way() {
             let trickle = Generator::trickle(net);
             while !thread.is_finished() {
                 std::thread::sleep(Duration::from_millis(1));
@@ -253,7 +262,9 @@ fn open(subject: Subject, flows: u32, traffic: Traffic, clock: Clock) -> Result<
     };
     // Round trips come first: their servers are not those of the load.
     let trips = if traffic == Traffic::BothWays { 1 } else { 0 };
-    let load = steering::rules(steering::udp(net::virtual_service()), method, (trips..net::SERVERS).map(server));
+    let last = if traffic == Traffic::Replies { 1 } else { net::SERVERS };
+    let load = [steering::udp(net::virtual_service()), steering::tcp(net::virtual_service())];
+    let load = load.into_iter().flat_map(|key| steering::rules(key, method, (trips..last).map(server)));
     let trips = steering::rules(steering::udp(net::trip_service()), method, (0..trips).map(server));
     steering.execute(&load.chain(trips).collect::<Vec<_>>())?;
     let queue = |(interface, name): (InterfaceId, &str)| XskQueue { interface, name: name.to_string(), queue: 0 };
@@ -372,7 +383,7 @@ fn drive<L: Loop>(subject: &mut L, traffic: Traffic, turns: &Turns<'_>) {
     } else {
         work(subject, clock, stop);
     }
-    let proof = if traffic == Traffic::BothWays { Proof::Roughly } else { Proof::AtRefill };
+    let proof = if traffic.is_two_way() { Proof::Roughly } else { Proof::AtRefill };
     check_chunks(subject, INTERFACES.len(), proof, |subject| {
         subject.step(clock);
         subject.port()
