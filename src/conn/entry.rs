@@ -1,24 +1,26 @@
 //! One connection as words of a cell.
 //!
 //! ```text
-//! word  0  client port << 16 | virtual port
-//!       1  destination port << 16 | free 11 | moment of synchronisation is known 1 | last synchronised state 4
-//!       2  flags (the kernel's bits; the low 16 travel in sync messages)
-//!       3  deadline, ticks of 10 ms since the director's start, wrapping
-//!       4  timeout, seconds, 22 bits | state 4 | protocol 3 | free 3
-//!       5  destination
-//!       6  controller (the template or connection that controls this one)
-//!       7  number of entries this one controls
-//!       8  packets from the client
-//!       9  firewall mark of the first packet
-//!      10  next entry of the bucket's overflow chain, or of the free list
-//!      11  extra record (a template's persistence engine data, a connection's moved sequence numbers or its alias of
-//!          full NAT; an alias's connection)
-//!          client, virtual and destination address, in wide words: of IPv4 the first two share one, and the cell is a
-//!          line of 64 octets; of IPv6 each has two, 96 octets in all
+//! near   0  client port << 16 | virtual port
+//!        1  destination port << 16 | free 11 | moment of synchronisation is known 1 | last synchronised state 4
+//!        2  flags (the kernel's bits; the low 16 travel in sync messages)
+//!        3  deadline, ticks of 10 ms since the director's start, wrapping
+//!        4  timeout, seconds, 22 bits | state 4 | protocol 3 | free 3
+//!        5  destination
+//!        6  packets from the client
+//!        7  next entry of the bucket's overflow chain, or of the free list
+//! far    8  controller (the template or connection that controls this one)
+//!        9  number of entries this one controls
+//!       10  firewall mark of the first packet
+//!       11  extra record (a template's persistence engine data, a connection's moved sequence numbers or its alias of
+//!           full NAT; an alias's connection)
+//! and client, virtual and destination address in wide words
 //! ```
+//! A packet of a known connection needs what is near and the first two addresses. Of IPv4 all is in one line of 64
+//! octets, these two addresses in one wide word. Of IPv6 what is near, client and virtual address fill a line; what is
+//! far and the destination address, half a line, lie elsewhere: 96 octets in all.
 //!
-//! All words are atomics read and written relaxed: the bucket's lock orders them. Only word 7 is touched without the
+//! All words are atomics read and written relaxed: the bucket's lock orders them. Only word 9 is touched without the
 //! bucket of its entry, by entries that are controlled.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -148,11 +150,15 @@ impl Flags {
     }
 }
 
-/// Words of an entry beside its addresses.
-pub(super) const WORDS: usize = 12;
-/// Wide words of the addresses.
+/// Words of an entry beside its addresses: those that every packet needs, and the others.
+pub(super) const NEAR: usize = 8;
+pub(super) const FAR: usize = 4;
+const WORDS: usize = NEAR + FAR;
+/// Wide words of the addresses: of IPv4, and of IPv6 near and far.
 pub(super) const ADDRESSES_V4: usize = 2;
-pub(super) const ADDRESSES_V6: usize = 6;
+pub(super) const ADDRESSES_NEAR: usize = 4;
+pub(super) const ADDRESSES_FAR: usize = 2;
+const ADDRESSES_V6: usize = ADDRESSES_NEAR + ADDRESSES_FAR;
 
 const PORTS: usize = 0;
 const DESTINATION_PORT: usize = 1;
@@ -160,11 +166,11 @@ const FLAGS: usize = 2;
 const DEADLINE: usize = 3;
 const TIMER: usize = 4;
 const DESTINATION: usize = 5;
-const CONTROLLER: usize = 6;
-const CONTROLLED: usize = 7;
-const IN_PACKETS: usize = 8;
-const MARK: usize = 9;
-const NEXT: usize = 10;
+const IN_PACKETS: usize = 6;
+const NEXT: usize = 7;
+const CONTROLLER: usize = 8;
+const CONTROLLED: usize = 9;
+const MARK: usize = 10;
 const EXTRA: usize = 11;
 
 const SYNCED_STATE_MASK: u32 = 0xf;
@@ -182,9 +188,9 @@ const _: () = assert!(TIMEOUT_MAX_S <= TIMEOUT_MASK);
 /// The addresses of an entry, in their order.
 #[derive(Clone, Copy)]
 enum Which {
-    Client = 0,
-    Virtual = 1,
-    Destination = 2,
+    Client,
+    Virtual,
+    Destination,
 }
 
 /// An entry's timeout, state and protocol by value: read once, written once.
@@ -237,6 +243,20 @@ const fn protocol_from_code(code: u32) -> Option<Protocol> {
     }
 }
 
+/// The words of an IPv6 address.
+#[inline(always)]
+const fn halves<'a>(
+    near: &'a [AtomicU64; ADDRESSES_NEAR],
+    far: &'a [AtomicU64; ADDRESSES_FAR],
+    which: Which,
+) -> [&'a AtomicU64; 2] {
+    match which {
+        Which::Client => [&near[0], &near[1]],
+        Which::Virtual => [&near[2], &near[3]],
+        Which::Destination => [&far[0], &far[1]],
+    }
+}
+
 /// The addresses of an IPv4 client and its virtual service as one word.
 #[inline(always)]
 const fn pair(client: Address, service: Address) -> u64 {
@@ -262,7 +282,8 @@ impl Words {
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     id: EntryId,
-    head: &'a [AtomicU32; WORDS],
+    near: &'a [AtomicU32; NEAR],
+    far: &'a [AtomicU32; FAR],
     addresses: Addresses<'a>,
 }
 
@@ -271,45 +292,57 @@ pub struct Entry<'a> {
 pub(super) enum Addresses<'a> {
     /// Client and virtual address in one word, the client's above; then the destination's.
     V4(&'a [AtomicU64; ADDRESSES_V4]),
-    /// Two words each.
-    V6(&'a [AtomicU64; ADDRESSES_V6]),
+    /// Two words each: of client and virtual address, then of the destination's.
+    V6(&'a [AtomicU64; ADDRESSES_NEAR], &'a [AtomicU64; ADDRESSES_FAR]),
 }
 
 impl<'a> Entry<'a> {
     #[inline]
-    pub(super) const fn new(id: EntryId, head: &'a [AtomicU32; WORDS], addresses: Addresses<'a>) -> Self {
-        Self { id, head, addresses }
+    pub(super) const fn new(
+        id: EntryId,
+        near: &'a [AtomicU32; NEAR],
+        far: &'a [AtomicU32; FAR],
+        addresses: Addresses<'a>,
+    ) -> Self {
+        Self { id, near, far, addresses }
+    }
+
+    /// The cell of a word.
+    #[inline(always)]
+    fn cell(self, index: usize) -> &'a AtomicU32 {
+        if index < NEAR { &self.near[index] } else { &self.far[index - NEAR] }
+    }
+
+    /// The cells of the addresses.
+    fn wide_cells(self) -> impl Iterator<Item = &'a AtomicU64> {
+        let (first, second): (&[AtomicU64], &[AtomicU64]) = match self.addresses {
+            Addresses::V4(words) => (words, &[]),
+            Addresses::V6(near, far) => (near, far),
+        };
+        first.iter().chain(second)
     }
 
     #[inline(always)]
     fn word(self, index: usize) -> u32 {
-        self.head[index].load(Relaxed)
+        self.cell(index).load(Relaxed)
     }
 
     #[inline(always)]
     fn set(self, index: usize, value: u32) {
-        self.head[index].store(value, Relaxed);
+        self.cell(index).store(value, Relaxed);
     }
 
     /// All words, to be put into another cell of the family.
     pub(super) fn words(self) -> Words {
-        Words {
-            head: std::array::from_fn(|index| self.word(index)),
-            addresses: std::array::from_fn(|index| self.wide_words().get(index).map_or(0, |word| word.load(Relaxed))),
-        }
+        let mut words = Words { head: std::array::from_fn(|index| self.word(index)), addresses: [0; ADDRESSES_V6] };
+        self.wide_cells().zip(&mut words.addresses).for_each(|(cell, word)| *word = cell.load(Relaxed));
+        words
     }
 
     /// Makes a cell that nobody refers to yet the same as another of its family.
     pub(super) fn set_words(self, words: &Words) {
         words.head.iter().enumerate().for_each(|(index, word)| self.set(index, *word));
-        self.wide_words().iter().zip(words.addresses).for_each(|(cell, word)| cell.store(word, Relaxed));
-    }
-
-    const fn wide_words(self) -> &'a [AtomicU64] {
-        match self.addresses {
-            Addresses::V4(words) => words,
-            Addresses::V6(words) => words,
-        }
+        self.wide_cells().zip(words.addresses).for_each(|(cell, word)| cell.store(word, Relaxed));
     }
 
     /// Its number.
@@ -323,8 +356,8 @@ impl<'a> Entry<'a> {
             (Addresses::V4([both, _]), Which::Client) => Address::v4((both.load(Relaxed) >> 32) as u32),
             (Addresses::V4([both, _]), Which::Virtual) => Address::v4(both.load(Relaxed) as u32),
             (Addresses::V4([_, destination]), Which::Destination) => Address::v4(destination.load(Relaxed) as u32),
-            (Addresses::V6(words), which) => {
-                let [high, low] = [0, 1].map(|half| words[2 * which as usize + half].load(Relaxed));
+            (Addresses::V6(near, far), which) => {
+                let [high, low] = halves(near, far, which).map(|half| half.load(Relaxed));
                 Address(u128::from(high) << 64 | u128::from(low))
             }
         }
@@ -342,9 +375,10 @@ impl<'a> Entry<'a> {
             (Addresses::V4([_, destination]), Which::Destination) => {
                 destination.store(u64::from(address.low_u32()), Relaxed);
             }
-            (Addresses::V6(words), which) => {
-                words[2 * which as usize].store((address.0 >> 64) as u64, Relaxed);
-                words[2 * which as usize + 1].store(address.0 as u64, Relaxed);
+            (Addresses::V6(near, far), which) => {
+                let [high, low] = halves(near, far, which);
+                high.store((address.0 >> 64) as u64, Relaxed);
+                low.store(address.0 as u64, Relaxed);
             }
         }
     }
@@ -356,7 +390,7 @@ impl<'a> Entry<'a> {
             Addresses::V4([both, _]) => {
                 both.load(Relaxed) == pair(client, service) && client.is_v4() && service.is_v4()
             }
-            Addresses::V6(_) => self.address(Which::Client) == client && self.address(Which::Virtual) == service,
+            Addresses::V6(..) => self.address(Which::Client) == client && self.address(Which::Virtual) == service,
         }
     }
 
@@ -397,7 +431,7 @@ impl<'a> Entry<'a> {
     /// The same of IPv6.
     #[inline(always)]
     pub fn is_between_v6(self, protocol: Protocol, client: Address, service: Address, ports: u32) -> bool {
-        matches!(self.addresses, Addresses::V6(_))
+        matches!(self.addresses, Addresses::V6(..))
             && self.address(Which::Client) == client
             && self.address(Which::Virtual) == service
             && self.word(PORTS) == ports
@@ -419,7 +453,7 @@ impl<'a> Entry<'a> {
     pub(super) fn set_key(self, client: Endpoint, service: Endpoint) {
         match self.addresses {
             Addresses::V4([both, _]) => both.store(pair(client.address, service.address), Relaxed),
-            Addresses::V6(_) => {
+            Addresses::V6(..) => {
                 self.set_address(Which::Client, client.address);
                 self.set_address(Which::Virtual, service.address);
             }
@@ -451,8 +485,8 @@ impl<'a> Entry<'a> {
     /// Notes in which state backups are told of the entry. Of a template without its bucket, therefore bit by bit.
     pub(super) fn set_synced_state(self, state: State) {
         if self.synced_state() != state {
-            self.head[DESTINATION_PORT].fetch_and(!SYNCED_STATE_MASK, Relaxed);
-            self.head[DESTINATION_PORT].fetch_or(u32::from(state.0) & SYNCED_STATE_MASK, Relaxed);
+            self.cell(DESTINATION_PORT).fetch_and(!SYNCED_STATE_MASK, Relaxed);
+            self.cell(DESTINATION_PORT).fetch_or(u32::from(state.0) & SYNCED_STATE_MASK, Relaxed);
         }
     }
 
@@ -462,7 +496,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn mark_sync_end(self) {
-        self.head[DESTINATION_PORT].fetch_or(SYNC_END_BIT, Relaxed);
+        self.cell(DESTINATION_PORT).fetch_or(SYNC_END_BIT, Relaxed);
     }
 
     /// Flags, the forwarding method among them.
@@ -566,7 +600,7 @@ impl<'a> Entry<'a> {
     /// the worst that a concurrent re-arm can do is to lose the mark until the next packet.
     pub(super) fn assure_template(self) {
         if self.flags().has(Flags::TEMPLATE) {
-            self.head[TIMER].fetch_or(u32::from(State::TEMPLATE_ASSURED.0) << STATE_SHIFT, Relaxed);
+            self.cell(TIMER).fetch_or(u32::from(State::TEMPLATE_ASSURED.0) << STATE_SHIFT, Relaxed);
         }
     }
 
@@ -582,12 +616,12 @@ impl<'a> Entry<'a> {
 
     /// One more entry is controlled by this one.
     pub(super) fn control(self) {
-        self.head[CONTROLLED].fetch_add(1, Relaxed);
+        self.cell(CONTROLLED).fetch_add(1, Relaxed);
     }
 
     /// An entry that this one controlled is gone.
     pub(super) fn release(self) {
-        self.head[CONTROLLED].fetch_sub(1, Relaxed);
+        self.cell(CONTROLLED).fetch_sub(1, Relaxed);
     }
 
     /// Packets from the client.
@@ -604,7 +638,7 @@ impl<'a> Entry<'a> {
     /// One more packet of a connection that a template controls, counted without the template's bucket. Returns the
     /// count with it.
     pub(super) fn count_packet(self) -> u32 {
-        self.head[IN_PACKETS].fetch_add(1, Relaxed).wrapping_add(1)
+        self.cell(IN_PACKETS).fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Firewall mark of the packet that made the entry.

@@ -39,14 +39,14 @@ impl Flags {
 }
 
 impl Table {
-    /// The entry that the bucket's tags suggest first, its lines asked for. Reads without the lock: a wrong guess costs a
-    /// line.
+    /// The entry that the bucket's tags suggest first, asked for: what every packet needs of it, or all. Reads without the
+    /// lock: a wrong guess costs a line.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Guess {
+    pub fn guess(&self, hash: u64, far_too: bool) -> Guess {
         let bucket = Bucket(self.bucket_of(hash));
         let Some(slot) = bucket.tagged(tag(hash)).next() else { return Guess::NONE };
         let id = bucket.id(slot);
-        self.prefetch(id);
+        self.prefetch(id, far_too);
         Guess { id, slot: slot as u8 }
     }
 

@@ -1,13 +1,13 @@
 //! The cells of one family: a slab and its free list.
 
-use crate::base::memory::{Mixed, Slab, Zeroed, prefetch};
+use crate::base::memory::{Mixed, Slab, prefetch};
 use crate::base::{Family, Lock};
-use crate::conn::entry::{ADDRESSES_V4, ADDRESSES_V6, Addresses, Entry, EntryId, WORDS};
+use crate::conn::entry::{ADDRESSES_FAR, ADDRESSES_NEAR, ADDRESSES_V4, Addresses, Entry, EntryId, FAR, NEAR};
 
-/// Cells of one width. A cell that nobody has used yet costs no memory.
-pub(super) struct Pool<C: Zeroed> {
+/// Cells of one family. A cell that nobody has used yet costs no memory.
+pub(super) struct Pool<C> {
     family: Family,
-    cells: Slab<C>,
+    cells: C,
     free: Lock<FreeList>,
 }
 
@@ -20,62 +20,122 @@ struct FreeList {
     used: u32,
 }
 
-/// A cell of an IPv4 entry, one cache line.
-pub(super) type CellV4 = Mixed<WORDS, ADDRESSES_V4>;
-/// A cell of an IPv6 entry, one and a half.
-pub(super) type CellV6 = Mixed<WORDS, ADDRESSES_V6>;
+/// What the pool needs of cells: their words, as an entry sees them.
+pub(super) trait Cells {
+    /// This many, cell 0 included.
+    fn new(count: usize) -> Self;
 
-/// What the pool needs of a cell: its words, as an entry sees them.
-pub(super) trait Cell: Zeroed {
+    fn count(&self) -> usize;
+
     fn entry(&self, id: EntryId) -> Entry<'_>;
 
-    /// Asks for the lines that it lies in.
-    fn prefetch(&self);
+    /// Asks for what every packet of the entry needs.
+    fn prefetch_near(&self, id: EntryId);
+
+    /// Asks for the rest, where that lies elsewhere.
+    fn prefetch_far(&self, id: EntryId);
+
+    /// Octets of address space.
+    fn size_octets(&self) -> usize;
 }
 
-impl Cell for CellV4 {
+/// Cells of IPv4 entries, a cache line each.
+pub(super) struct CellsV4(Slab<Mixed<{ NEAR + FAR }, ADDRESSES_V4>>);
+
+/// Cells of IPv6 entries, a line near and half a line far.
+pub(super) struct CellsV6 {
+    near: Slab<Mixed<NEAR, ADDRESSES_NEAR>>,
+    far: Slab<Mixed<FAR, ADDRESSES_FAR>>,
+}
+
+impl Cells for CellsV4 {
+    fn new(count: usize) -> Self {
+        Self(Slab::new(count))
+    }
+
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
     #[inline(always)]
     fn entry(&self, id: EntryId) -> Entry<'_> {
-        Entry::new(id, &self.narrow, Addresses::V4(&self.wide))
+        let cell = &self.0[id.index() as usize];
+        let (near, far) = cell.narrow.split_first_chunk().expect("a cell has both parts");
+        Entry::new(id, near, far.first_chunk().expect("and nothing else"), Addresses::V4(&cell.wide))
     }
 
     #[inline(always)]
-    fn prefetch(&self) {
-        prefetch(self);
+    fn prefetch_near(&self, id: EntryId) {
+        if let Some(cell) = self.0.get(id.index() as usize) {
+            prefetch(cell);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_far(&self, _id: EntryId) {}
+
+    fn size_octets(&self) -> usize {
+        self.0.size_octets()
     }
 }
 
-impl Cell for CellV6 {
+impl Cells for CellsV6 {
+    fn new(count: usize) -> Self {
+        Self { near: Slab::new(count), far: Slab::new(count) }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.near.len()
+    }
+
     #[inline(always)]
     fn entry(&self, id: EntryId) -> Entry<'_> {
-        Entry::new(id, &self.narrow, Addresses::V6(&self.wide))
+        let (near, far) = (&self.near[id.index() as usize], &self.far[id.index() as usize]);
+        Entry::new(id, &near.narrow, &far.narrow, Addresses::V6(&near.wide, &far.wide))
     }
 
     #[inline(always)]
-    fn prefetch(&self) {
-        prefetch(self);
-        prefetch(&self.wide[ADDRESSES_V6 - 1]);
+    fn prefetch_near(&self, id: EntryId) {
+        if let Some(cell) = self.near.get(id.index() as usize) {
+            prefetch(cell);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_far(&self, id: EntryId) {
+        if let Some(cell) = self.far.get(id.index() as usize) {
+            prefetch(cell);
+        }
+    }
+
+    fn size_octets(&self) -> usize {
+        self.near.size_octets() + self.far.size_octets()
     }
 }
 
-impl<C: Cell> Pool<C> {
+impl<C: Cells> Pool<C> {
     /// A pool of `capacity` cells.
     pub(super) fn new(family: Family, capacity: u32) -> Self {
         // Cell 0 is never used: its number would mean "none".
-        let cells = Slab::new(capacity as usize + 1);
+        let cells = C::new(capacity as usize + 1);
         Self { family, cells, free: Lock::new(FreeList { head: EntryId::NONE, fresh: 1, used: 0 }) }
     }
 
     #[inline(always)]
     pub(super) fn entry(&self, id: EntryId) -> Entry<'_> {
-        self.cells[id.index() as usize].entry(id)
+        self.cells.entry(id)
     }
 
     #[inline(always)]
-    pub(super) fn prefetch(&self, id: EntryId) {
-        if let Some(cell) = self.cells.get(id.index() as usize) {
-            cell.prefetch();
-        }
+    pub(super) fn prefetch_near(&self, id: EntryId) {
+        self.cells.prefetch_near(id);
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch_far(&self, id: EntryId) {
+        self.cells.prefetch_far(id);
     }
 
     /// A free cell; `None` when all are in use.
@@ -85,7 +145,7 @@ impl<C: Cell> Pool<C> {
             let id = free.head;
             free.head = self.entry(id).next();
             id
-        } else if (free.fresh as usize) < self.cells.len() {
+        } else if (free.fresh as usize) < self.cells.count() {
             free.fresh += 1;
             EntryId::new(self.family, free.fresh - 1)
         } else {

@@ -11,7 +11,7 @@ use crate::conn::bucket::{Bucket, Held, coarse, tag};
 use crate::conn::engine_data::EngineRecords;
 use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, Timer, protocol_code, ticks};
 use crate::conn::helper::{HelperPorts, MovedRecords};
-use crate::conn::pool::{CellV4, CellV6, Pool};
+use crate::conn::pool::{CellsV4, CellsV6, Pool};
 use crate::conn::state::{Direction, Event, State, Timeouts};
 use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Destinations, Method, Protocol};
@@ -97,8 +97,8 @@ pub struct Table {
     pub(super) buckets: Slab<SplitLine>,
     pub(super) mask: u64,
     pub(super) hash_keys: [u64; 4],
-    pub(super) v4: Pool<CellV4>,
-    pub(super) v6: Pool<CellV6>,
+    pub(super) v4: Pool<CellsV4>,
+    pub(super) v6: Pool<CellsV6>,
     pub(super) engine_records: EngineRecords,
     pub(super) helper_ports: HelperPorts,
     pub(super) moved_records: MovedRecords,
@@ -197,15 +197,21 @@ impl Table {
     pub fn prefetch_entry(&self, hash: u64) {
         let bucket = Bucket(self.bucket(hash));
         if let Some(slot) = bucket.tagged(tag(hash)).next() {
-            self.prefetch(bucket.id(slot));
+            self.prefetch(bucket.id(slot), true);
         }
     }
 
+    /// Asks for an entry: what every packet needs of it, or all.
     #[inline(always)]
-    pub(super) fn prefetch(&self, id: EntryId) {
+    pub(super) fn prefetch(&self, id: EntryId, far_too: bool) {
         match id.family() {
-            Family::V4 => self.v4.prefetch(id),
-            Family::V6 => self.v6.prefetch(id),
+            Family::V4 => self.v4.prefetch_near(id),
+            Family::V6 => {
+                self.v6.prefetch_near(id);
+                if far_too {
+                    self.v6.prefetch_far(id);
+                }
+            }
         }
     }
 

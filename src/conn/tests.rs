@@ -55,8 +55,9 @@ fn find<'t>(table: &'t Table, client: Endpoint, now: Instant) -> Option<Found<'t
 
 #[test]
 fn entries_have_the_promised_sizes() {
-    assert_eq!(size_of::<pool::CellV4>(), 64);
-    assert_eq!(size_of::<pool::CellV6>(), 96);
+    assert_eq!(size_of::<crate::base::memory::Mixed<{ entry::NEAR + entry::FAR }, { entry::ADDRESSES_V4 }>>(), 64);
+    assert_eq!(size_of::<crate::base::memory::Mixed<{ entry::NEAR }, { entry::ADDRESSES_NEAR }>>(), 64);
+    assert_eq!(size_of::<crate::base::memory::Mixed<{ entry::FAR }, { entry::ADDRESSES_FAR }>>(), 32);
 }
 
 #[test]

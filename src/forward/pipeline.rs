@@ -60,6 +60,8 @@ pub struct Forwarder {
     pub(super) road: Road,
     pub(super) lanes: Lanes,
     pub(super) known_locals: Locals,
+    /// The last IPv6 connection that was met was masqueraded: the next one's far words are likely to be needed.
+    pub(super) is_masquerading_v6: bool,
     /// No packet takes the straight way.
     pub(super) is_always_careful: bool,
     /// Next hops of the batch's outbound packets.
@@ -171,6 +173,7 @@ impl Forwarder {
             road: Road::default(),
             lanes: Lanes::default(),
             known_locals: Locals::default(),
+            is_masquerading_v6: false,
             is_always_careful: false,
             hops: Vec::with_capacity(2 * BATCH_FRAMES),
             changes: RefCell::new(Vec::with_capacity(BATCH_FRAMES)),

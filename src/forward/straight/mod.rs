@@ -176,7 +176,7 @@ impl Forwarder {
     /// Stage 2: asks for the connection.
     #[inline(always)]
     pub(super) fn guess_straight(&self, one: &mut Straight) {
-        one.guess = self.shared.connections.guess(one.hash);
+        one.guess = self.shared.connections.guess(one.hash, self.is_masquerading_v6);
     }
 
     /// Between stages 2 and 3, where real servers are many: the entry has arrived; asks for what belongs to its server.
@@ -254,6 +254,9 @@ impl Forwarder {
             one.set_new(entry.destination_endpoint());
         }
         drop(found);
+        if one.family == Family::V6 {
+            self.is_masquerading_v6 = method == Method::Masquerading;
+        }
         (one.destination, one.method) = (destination, method);
         self.counters().destination(destination).count_in(one.length);
         true
@@ -275,6 +278,7 @@ impl Forwarder {
             return false;
         }
         one.set_new(self.follow_answer(found, one));
+        self.is_masquerading_v6 |= one.family == Family::V6;
         (one.destination, one.method) = (destination, Method::Masquerading);
         self.counters().destination(destination).count_out(one.length);
         true
