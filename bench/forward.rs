@@ -84,7 +84,7 @@ struct Row {
     total: f64,
     copy: f64,
     touch: f64,
-    /// Octets of memory, where there are connections enough to tell.
+    /// Octets of the table for each connection that it has room for.
     octets: Option<f64>,
     instructions: Option<f64>,
 }
@@ -208,11 +208,8 @@ fn measure(case: Case, flows: u32, options: &Options) -> Row {
 }
 
 fn known(case: Case, flows: u32, options: &Options) -> (Vec<f64>, Option<f64>) {
-    let before = resident();
     let mut director = Director::new(case, flows);
-    let grown = resident().saturating_sub(before);
-    // Huge pages are too coarse to tell what a few connections take.
-    let octets = (flows >= 1_000_000).then(|| grown as f64 / f64::from(flows));
+    let octets = Some(director.octets_per_connection(case.v6));
     run(&mut director, options.packets / 4);
     let (allocations, transmitted) = (ALLOCATIONS.load(Relaxed), director.worker.port().transmitted);
     let totals: Vec<f64> = (0..options.runs).map(|_| run(&mut director, options.packets)).collect();
@@ -251,7 +248,8 @@ fn flooded(case: Case, flows: u32, options: &Options) -> Vec<f64> {
     let mut director = Director::new(case, flows);
     let (used, _) = director.shared.connections.used();
     run(&mut director, options.packets / 4);
-    let (allocations, before) = (ALLOCATIONS.load(Relaxed), resident());
+    let before = resident();
+    let allocations = ALLOCATIONS.load(Relaxed);
     let totals: Vec<f64> = (0..options.runs).map(|_| run(&mut director, options.packets)).collect();
     assert!(ALLOCATIONS.load(Relaxed) - allocations <= 1, "{}: the pipeline allocates nothing", case.name);
     assert!(resident() <= before + (1 << 20), "{}: memory stays as it was", case.name);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lvx::base::{Instant, Lock, Rng};
+use lvx::base::{Family, Instant, Lock, Rng};
 use lvx::conn::{Direction, EntryId, Event, Flags, Inserted, Key, New, TableConfig, tcp};
 use lvx::forward::{Forwarder, Shared};
 use lvx::route::{Database, net_file};
@@ -70,6 +70,8 @@ impl Director {
         let table = TableConfig { connections_max, bucket_bits: 12 };
         let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
         publish(&shared, case);
+        // As lvxd does.
+        shared.connections.populate();
         let now = Instant::from_seconds(1);
         let (count, events): (u32, &[tcp::Event]) = match case.traffic {
             Traffic::Known | Traffic::BothWays => (flows, &[tcp::Event::Syn, tcp::Event::Ack]),
@@ -83,6 +85,13 @@ impl Director {
         port.start_at(count);
         let worker = Worker::new(port, Forwarder::new(Arc::clone(&shared), 0), now);
         Self { shared, worker, now }
+    }
+
+    /// Octets of the table for each connection that there is room for: buckets, entries and all that belongs to them.
+    pub fn octets_per_connection(&self, v6: bool) -> f64 {
+        let connections = &self.shared.connections;
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        connections.octets_of(family) as f64 / f64::from(connections.connections_max())
     }
 
     /// Makes the next batch of frames, for [`Director::step`].

@@ -91,6 +91,8 @@ enum Source {
     /// A mapping of its own, with room to align the slab in it. (The allocator clears memory of such an alignment by
     /// writing it, and memory once written in small pages stays in them.)
     Mapping { base: *mut c_void, octets: usize },
+    /// A mapping of huge pages that were set apart for it (`vm.nr_hugepages`).
+    Hugetlb { base: *mut c_void, octets: usize },
 }
 
 // SAFETY: a slab owns its values as a `Box<[T]>` does.
@@ -109,6 +111,28 @@ impl<T: Zeroed> Slab<T> {
             let Some(start) = NonNull::new(bytes.cast::<T>()) else { handle_alloc_error(layout) };
             return Self { start, length, source: Source::Heap(layout) };
         }
+        Self::map(length, layout)
+    }
+
+    /// The same on huge pages that the administrator has set apart (`vm.nr_hugepages`), where there are enough for all of
+    /// it.
+    pub fn of_huge_pages(length: usize) -> Self {
+        let size = Layout::array::<T>(length).map_or(0, |layout| layout.size());
+        if size < HUGE_PAGE {
+            return Self::new(length);
+        }
+        let octets = size.next_multiple_of(HUGE_PAGE);
+        let (protection, flags) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anyone has.
+        let mapped = unsafe { mm::mmap_anonymous(null_mut(), octets, protection, flags) };
+        match mapped.ok().and_then(|base| Some((base, NonNull::new(base.cast::<T>())?))) {
+            Some((base, start)) => Self { start, length, source: Source::Hugetlb { base, octets } },
+            None => Self::new(length),
+        }
+    }
+
+    fn map(length: usize, layout: Layout) -> Self {
         let octets = layout.size().next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anyone has.
@@ -127,7 +151,23 @@ impl<T: Zeroed> Slab<T> {
     pub fn size_octets(&self) -> usize {
         match self.source {
             Source::Heap(layout) => layout.size(),
-            Source::Mapping { octets, .. } => octets,
+            Source::Mapping { octets, .. } | Source::Hugetlb { octets, .. } => octets,
+        }
+    }
+
+    /// True for a slab on huge pages that were set apart.
+    pub const fn is_hugetlb(&self) -> bool {
+        matches!(self.source, Source::Hugetlb { .. })
+    }
+
+    /// Has the kernel give all of its memory now, so that nobody waits for a page later. Where it declines (before Linux
+    /// 5.14, or for want of memory), pages come as they are touched.
+    pub fn populate(&self) {
+        let octets = size_of_val::<[T]>(self);
+        if octets >= HUGE_PAGE {
+            let start = self.start.as_ptr().cast::<c_void>();
+            // SAFETY: the range is this slab's own, and this advice changes no content.
+            let _ = unsafe { mm::madvise(start, octets, mm::Advice::LinuxPopulateWrite) };
         }
     }
 }
@@ -147,7 +187,7 @@ impl<T: Zeroed> Drop for Slab<T> {
         match self.source {
             // SAFETY: allocated by `new` with this layout; T needs no drop.
             Source::Heap(layout) => unsafe { dealloc(self.start.as_ptr().cast(), layout) },
-            Source::Mapping { base, octets } => {
+            Source::Mapping { base, octets } | Source::Hugetlb { base, octets } => {
                 // SAFETY: mapped by `new` with this size, and no reference outlives the slab; T needs no drop.
                 let unmapped = unsafe { mm::munmap(base, octets) };
                 debug_assert!(unmapped.is_ok(), "a slab's own mapping can be unmapped");
@@ -184,5 +224,10 @@ mod tests {
         large[65535].0[15].store(7, Ordering::Relaxed);
         assert_eq!(large[65535].0[15].load(Ordering::Relaxed), 7);
         prefetch(&large[4]);
+        large.populate();
+        assert_eq!(large[65535].0[15].load(Ordering::Relaxed), 7);
+        let either: Slab<Line<16>> = Slab::of_huge_pages(1 << 16);
+        either.populate();
+        assert!(either.iter().all(|line| line.0.iter().all(|word| word.load(Ordering::Relaxed) == 0)));
     }
 }

@@ -66,6 +66,9 @@ struct Arguments {
     /// Most connections of each address family; their memory is reserved at start and used as they come.
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 27))]
     conn_max: u32,
+    /// Take the connection table's memory as it is needed, not at the start: new connections may wait for a page
+    #[arg(long)]
+    lazy_memory: bool,
 
     /// Addresses of the director that stand in for clients: the pool of full NAT (see lvx local-address).
     #[arg(long, value_name = "ADDRESS[,ADDRESS…]", value_delimiter = ',')]
@@ -149,6 +152,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         sysctls,
         conn_tab_bits: arguments.conn_tab_bits,
         connections_max: arguments.conn_max,
+        lazy_memory: arguments.lazy_memory,
         ftp_ports,
         local_addresses: arguments.local_address.into_iter().map(Into::into).collect(),
         busy_poll_us: arguments.busy_poll,

@@ -70,6 +70,7 @@ impl Table {
             helper_ports,
             moved_records: MovedRecords::new(),
             no_client_port: AtomicU32::new(0),
+            hands: Default::default(),
             sync_ends: capacities.map(|capacity| Slab::new(capacity as usize + 1)),
             notes_postponed: AtomicBool::new(false),
             postponed: ArrayQueue::new(POSTPONED_MAX),

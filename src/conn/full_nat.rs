@@ -72,7 +72,7 @@ impl Table {
             controller: EntryId::NONE,
             timeout_s: 0,
         };
-        match self.insert_into(held, hash, &new, now_ticks) {
+        match self.insert_into(held, hash, &new, now_ticks).or_refused(self) {
             Inserted::New(found) => Reservation::Made(Reserved(found.control())),
             Inserted::Existing(_) | Inserted::Full => Reservation::Full,
         }

@@ -17,6 +17,7 @@ mod copy;
 pub mod defence;
 pub mod engine_data;
 pub mod entry;
+pub mod eviction;
 pub mod full_nat;
 pub mod guess;
 pub mod helper;

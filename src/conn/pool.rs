@@ -1,5 +1,7 @@
 //! The cells of one family: a slab and its free list.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use crate::base::memory::{Mixed, Slab, prefetch};
 use crate::base::{Family, Lock};
 use crate::conn::entry::{ADDRESSES_FAR, ADDRESSES_NEAR, ADDRESSES_V4, Addresses, Entry, EntryId, FAR, NEAR};
@@ -9,7 +11,12 @@ pub(super) struct Pool<C> {
     family: Family,
     cells: C,
     free: Lock<FreeList>,
+    /// Cells in use; changed under the lock.
+    used: AtomicU32,
 }
+
+/// Cells between the one that is given out and the one that is asked for.
+const FRESH_AHEAD: u32 = 4;
 
 #[derive(Default)]
 struct FreeList {
@@ -17,7 +24,6 @@ struct FreeList {
     head: EntryId,
     /// Cells from here on were never used.
     fresh: u32,
-    used: u32,
 }
 
 /// What the pool needs of cells: their words, as an entry sees them.
@@ -37,6 +43,9 @@ pub(super) trait Cells {
 
     /// Octets of address space.
     fn size_octets(&self) -> usize;
+
+    /// Has the kernel give all memory now.
+    fn populate(&self);
 }
 
 /// Cells of IPv4 entries, a cache line each.
@@ -50,7 +59,7 @@ pub(super) struct CellsV6 {
 
 impl Cells for CellsV4 {
     fn new(count: usize) -> Self {
-        Self(Slab::new(count))
+        Self(Slab::of_huge_pages(count))
     }
 
     #[inline(always)]
@@ -78,11 +87,15 @@ impl Cells for CellsV4 {
     fn size_octets(&self) -> usize {
         self.0.size_octets()
     }
+
+    fn populate(&self) {
+        self.0.populate();
+    }
 }
 
 impl Cells for CellsV6 {
     fn new(count: usize) -> Self {
-        Self { near: Slab::new(count), far: Slab::new(count) }
+        Self { near: Slab::of_huge_pages(count), far: Slab::of_huge_pages(count) }
     }
 
     #[inline(always)]
@@ -113,6 +126,11 @@ impl Cells for CellsV6 {
     fn size_octets(&self) -> usize {
         self.near.size_octets() + self.far.size_octets()
     }
+
+    fn populate(&self) {
+        self.near.populate();
+        self.far.populate();
+    }
 }
 
 impl<C: Cells> Pool<C> {
@@ -120,7 +138,7 @@ impl<C: Cells> Pool<C> {
     pub(super) fn new(family: Family, capacity: u32) -> Self {
         // Cell 0 is never used: its number would mean "none".
         let cells = C::new(capacity as usize + 1);
-        Self { family, cells, free: Lock::new(FreeList { head: EntryId::NONE, fresh: 1, used: 0 }) }
+        Self { family, cells, free: Lock::new(FreeList { head: EntryId::NONE, fresh: 1 }), used: AtomicU32::new(0) }
     }
 
     #[inline(always)]
@@ -144,14 +162,17 @@ impl<C: Cells> Pool<C> {
         let id = if !free.head.is_none() {
             let id = free.head;
             free.head = self.entry(id).next();
+            // The next one's words, and which is the next after it.
+            self.ask_for(free.head);
             id
         } else if (free.fresh as usize) < self.cells.count() {
             free.fresh += 1;
+            self.ask_for(EntryId::new(self.family, free.fresh + FRESH_AHEAD));
             EntryId::new(self.family, free.fresh - 1)
         } else {
             return None;
         };
-        free.used += 1;
+        self.used.store(self.used.load(Relaxed) + 1, Relaxed);
         Some(self.entry(id))
     }
 
@@ -160,12 +181,24 @@ impl<C: Cells> Pool<C> {
         let mut free = self.free.lock();
         self.entry(id).set_next(free.head);
         free.head = id;
-        free.used -= 1;
+        self.used.store(self.used.load(Relaxed) - 1, Relaxed);
+    }
+
+    /// Asks for a cell that will soon be written: new entries would wait for its line.
+    #[inline]
+    fn ask_for(&self, id: EntryId) {
+        self.prefetch_near(id);
+        self.prefetch_far(id);
+    }
+
+    /// Has the kernel give all memory now.
+    pub(super) fn populate(&self) {
+        self.cells.populate();
     }
 
     /// Cells in use.
     pub(super) fn used(&self) -> u32 {
-        self.free.lock().used
+        self.used.load(Relaxed)
     }
 
     pub(super) fn size_octets(&self) -> usize {

@@ -81,6 +81,22 @@ pub enum Inserted<'t> {
     Full,
 }
 
+impl Inserted<'_> {
+    /// The same, a refusal counted.
+    pub(super) fn or_refused(self, table: &Table) -> Self {
+        if matches!(self, Inserted::Full) {
+            table.counters.full.fetch_add(1, Ordering::Relaxed);
+        }
+        self
+    }
+}
+
+impl New {
+    fn family(&self) -> Family {
+        self.key.other.address.family().max(self.key.client.address.family())
+    }
+}
+
 /// Counters of a table since the director's start.
 #[derive(Default, Debug)]
 pub struct TableCounters {
@@ -90,6 +106,12 @@ pub struct TableCounters {
     pub removed: AtomicU64,
     /// Entries refused because the table was full (`connections_max`).
     pub full: AtomicU64,
+    /// Half-open connections and unconfirmed templates that made room for others.
+    pub evicted_half_open: AtomicU64,
+    /// Closing connections that made room for others.
+    pub evicted_closing: AtomicU64,
+    /// Quiet connections that made room for others.
+    pub evicted_quiet: AtomicU64,
 }
 
 /// The connection table.
@@ -104,6 +126,8 @@ pub struct Table {
     pub(super) moved_records: MovedRecords,
     /// Entries that wait for their client's port.
     pub(super) no_client_port: AtomicU32,
+    /// The buckets that are looked at next for an entry to go, IPv4 and IPv6 (see `eviction`).
+    pub(super) hands: [AtomicU32; 2],
     /// Until when backups have each entry, by number, IPv4 and IPv6.
     pub(super) sync_ends: [Slab<AtomicU32>; 2],
     /// A master wants to know whose end was put off.
@@ -121,7 +145,7 @@ impl Table {
         let for_connections = (config.connections_max / CONNECTIONS_PER_BUCKET).max(1).next_power_of_two();
         let buckets = (for_connections as usize).max(1 << config.bucket_bits);
         Self {
-            buckets: Slab::new(buckets),
+            buckets: Slab::of_huge_pages(buckets),
             mask: buckets as u64 - 1,
             hash_keys: [rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() | 1],
             v4: Pool::new(Family::V4, config.connections_max),
@@ -130,6 +154,7 @@ impl Table {
             helper_ports: HelperPorts::default(),
             moved_records: MovedRecords::new(),
             no_client_port: AtomicU32::new(0),
+            hands: Default::default(),
             sync_ends: [(); 2].map(|()| Slab::new(config.connections_max as usize + 1)),
             notes_postponed: AtomicBool::new(false),
             postponed: ArrayQueue::new(POSTPONED_MAX),
@@ -160,6 +185,14 @@ impl Table {
         (self.v4.used(), self.v6.used())
     }
 
+    fn is_exhausted(&self, family: Family) -> bool {
+        let used = match family {
+            Family::V4 => self.v4.used(),
+            Family::V6 => self.v6.used(),
+        };
+        used >= self.connections_max
+    }
+
     /// Most entries of each family.
     pub fn connections_max(&self) -> u32 {
         self.connections_max
@@ -170,10 +203,33 @@ impl Table {
         self.buckets.len()
     }
 
+    /// Has the kernel give the memory of buckets and entries now: neither the first packet to a bucket nor a new
+    /// connection then waits for a page.
+    pub fn populate(&self) {
+        self.buckets.populate();
+        self.v4.populate();
+        self.v6.populate();
+    }
+
+    /// True when the table lies on huge pages that were set apart (`vm.nr_hugepages`), as far as its buckets tell.
+    pub const fn is_hugetlb(&self) -> bool {
+        self.buckets.is_hugetlb()
+    }
+
     /// Octets of address space that the table reserves; touched pages only cost memory.
     pub fn size_octets(&self) -> usize {
         let sync_ends: usize = self.sync_ends.iter().map(Slab::size_octets).sum();
         self.buckets.size_octets() + self.v4.size_octets() + self.v6.size_octets() + sync_ends
+    }
+
+    /// Octets of memory that serve connections of one family when the table is full of them: buckets, entries, and when
+    /// backups have each. Timers have no memory of their own.
+    pub fn octets_of(&self, family: Family) -> usize {
+        let (entries, ends) = match family {
+            Family::V4 => (self.v4.size_octets(), &self.sync_ends[0]),
+            Family::V6 => (self.v6.size_octets(), &self.sync_ends[1]),
+        };
+        self.buckets.size_octets() + entries + ends.size_octets()
     }
 
     /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
@@ -278,7 +334,7 @@ impl Table {
                 }
             },
         };
-        let inserted = self.insert_into(bucket, hash, new, now_ticks);
+        let inserted = self.insert_into(bucket, hash, new, now_ticks).or_refused(self);
         match &inserted {
             Inserted::New(found) => found.entry.set_extra(record),
             Inserted::Existing(_) | Inserted::Full if record != 0 => self.engine_records.free(record),
@@ -387,8 +443,17 @@ impl Table {
         Some(Found { table: self, bucket, entry, slot, now_ticks })
     }
 
-    /// Adds a connection, unless one with its key exists. Binds the destination.
+    /// Adds a connection, unless one with its key exists. Binds the destination. In a full table another entry may go
+    /// for it (see `eviction`).
     pub fn insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
+        if self.is_exhausted(new.family()) {
+            // When nothing can go, the attempt says so.
+            self.make_room(new.family(), now);
+        }
+        self.try_insert(hash, new, now).or_refused(self)
+    }
+
+    fn try_insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
@@ -404,18 +469,13 @@ impl Table {
 
     pub(super) fn insert_into<'t>(&'t self, bucket: Held<'t>, hash: u64, new: &New, now_ticks: u32) -> Inserted<'t> {
         let template = new.flags.has(Flags::TEMPLATE);
-        let family = new.key.other.address.family().max(new.key.client.address.family());
-        let cell = match family {
+        let cell = match new.family() {
             Family::V4 => self.v4.allocate(),
             Family::V6 => self.v6.allocate(),
         };
-        let Some(entry) = cell else {
-            self.counters.full.fetch_add(1, Ordering::Relaxed);
-            return Inserted::Full;
-        };
+        let Some(entry) = cell else { return Inserted::Full };
         if self.is_chained_out(bucket.bucket) {
             self.free(entry.id());
-            self.counters.full.fetch_add(1, Ordering::Relaxed);
             return Inserted::Full;
         }
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::entry::ticks;
 use super::*;
@@ -232,7 +233,7 @@ fn behaves_like_a_map_with_deadlines() {
         let small = TableConfig { connections_max, bucket_bits: 0 };
         let table = Table::new(small, Arc::clone(&destinations), &mut rng);
         let mut model: BTreeMap<Endpoint, (u64, u64)> = BTreeMap::new();
-        let mut now_ms = 0;
+        let (mut now_ms, mut room_made, mut evicted) = (0, false, 0);
         for step in 0..3000 {
             now_ms += u64::from(rng.below(300));
             let now = Instant::from_milliseconds(now_ms - now_ms % 10);
@@ -268,16 +269,29 @@ fn behaves_like_a_map_with_deadlines() {
                 },
                 _ => {
                     let hash = table.hash(Some(Protocol::Tcp), client);
+                    if connections_max == 3 && find(&table, client, now).is_some() {
+                        // Room in a full table is made for those that were looked for in vain.
+                        continue;
+                    }
                     match table.insert(hash, &new(client), now) {
                         Inserted::New(_) => {
                             assert!(model.insert(client, (at + 3000, 3000)).is_none(), "seed {seed} step {step}");
+                            room_made = true;
                         }
                         Inserted::Existing(_) => assert!(model.contains_key(&client), "seed {seed} step {step}"),
                         Inserted::Full => assert!(connections_max == 3),
                     }
+                    if std::mem::take(&mut room_made) && connections_max == 3 {
+                        // Closing connections may have gone for it.
+                        let before = model.len();
+                        model.retain(|&client, _| find(&table, client, now).is_some());
+                        evicted += before - model.len();
+                    }
                 }
             }
         }
+        assert_eq!(table.counters().evicted_closing.load(Ordering::Relaxed), evicted as u64);
+        assert_eq!(evicted > 0, connections_max == 3);
         table.sweep_all(Instant::from_milliseconds(now_ms + 100_000));
         assert_eq!(table.used(), (0, 0));
         assert_eq!(destinations.get(DESTINATION).inactive() + destinations.get(DESTINATION).active(), 0);

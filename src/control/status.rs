@@ -37,6 +37,8 @@ pub struct Status {
     pub removed: u64,
     /// Connections refused because the table was full.
     pub table_full: u64,
+    /// Entries of a full table that went for others: half-open, closing and quiet ones.
+    pub evicted: [u64; 3],
     /// What the sync daemons did.
     pub sync: SyncCounters,
     /// One row a worker.
@@ -87,6 +89,8 @@ impl Status {
             inserted: counters.inserted.load(Relaxed),
             removed: counters.removed.load(Relaxed),
             table_full: counters.full.load(Relaxed),
+            evicted: [&counters.evicted_half_open, &counters.evicted_closing, &counters.evicted_quiet]
+                .map(|count| count.load(Relaxed)),
             sync: control.sync_counters(),
             workers: shared.workers.iter().enumerate().map(|(number, slot)| WorkerStatus::of(number, slot)).collect(),
         }
@@ -129,6 +133,12 @@ pub fn page(status: &Status) -> String {
         "connections  {v4} IPv4, {v6} IPv6 of {} each; {} opened, {} ended, {} refused (table full)",
         status.connections_max, status.inserted, status.removed, status.table_full
     );
+    if let [half_open, closing, quiet] = status.evicted
+        && half_open + closing + quiet > 0
+    {
+        let _ =
+            writeln!(text, "  evicted    {half_open} half-open, {closing} closing, {quiet} quiet: the table was full");
+    }
     write_sync(&mut text, &status.sync);
     for worker in &status.workers {
         let _ = writeln!(

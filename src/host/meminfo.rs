@@ -1,4 +1,10 @@
-//! How much memory the host has left, for the automatic defences.
+//! How much memory the host has left, for the automatic defences, and on which pages this process has its own.
+
+/// Octets of this process's memory on transparent huge pages; `None` where the kernel does not say.
+pub fn huge_page_octets() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    Some(field(&text, "AnonHugePages")? * 1024)
+}
 
 /// Pages that are free or hold no more than buffers; `None` where the kernel does not say.
 pub fn pages_available() -> Option<u64> {
@@ -8,11 +14,13 @@ pub fn pages_available() -> Option<u64> {
 
 /// Reads `/proc/meminfo` (its unit is 1024 octets).
 fn parse(text: &str, page_octets: u64) -> Option<u64> {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some((field("MemFree")? + field("Buffers")?) * 1024 / page_octets)
+    Some((field(text, "MemFree")? + field(text, "Buffers")?) * 1024 / page_octets)
+}
+
+/// The number behind `name:`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

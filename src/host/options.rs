@@ -42,6 +42,8 @@ pub struct Options {
     pub ftp_ports: Vec<u16>,
     /// Most connections of each family.
     pub connections_max: u32,
+    /// The table's memory comes as it is touched, not at the start.
+    pub lazy_memory: bool,
     /// Busy polling, microseconds a call; `None` for none.
     pub busy_poll_us: Option<u32>,
     /// Files like `/proc/net/ip_vs*` to be kept, if any.

@@ -18,6 +18,7 @@ use crate::forward::Shared;
 use crate::host::client;
 use crate::host::clock::Clock;
 use crate::host::cpus;
+use crate::host::meminfo;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
 use crate::host::options::{ExitStatus, Options, StartError};
 use crate::host::pass::{Injector, PassInterface, PassThread};
@@ -92,6 +93,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         shared.set_start_of_day(clock.start_of_day());
+        let memory = take_memory(&shared, options.lazy_memory);
         set_sysctls(&shared.sysctls, &options)?;
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");
@@ -111,7 +113,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
             load_rules(&mut state, path)?;
         }
         let cpus = options.cpus.clone().unwrap_or_else(|| cpus::choose(workers, &options.interfaces));
-        let description = describe(&interfaces, &attachments, &ports, &cpus);
+        let mut description = describe(&interfaces, &attachments, &ports, &cpus);
+        description.push(memory);
         for line in &description {
             tracing::info!("{line}");
         }
@@ -458,6 +461,26 @@ fn describe(interfaces: &[Interface], attachments: &[Attachment], ports: &[XskPo
         });
     }
     lines
+}
+
+/// Takes the connection table's memory from the kernel, unless it is to come as it is touched; says in one line how much
+/// there is, and on which pages.
+fn take_memory(shared: &Shared, lazily: bool) -> String {
+    let connections = &shared.connections;
+    let mebibytes = |octets: u64| octets >> 20;
+    let all = mebibytes(connections.size_octets() as u64);
+    if lazily {
+        return format!("connection table: {all} MiB at most, taken as it is needed");
+    }
+    let before = meminfo::huge_page_octets();
+    connections.populate();
+    if connections.is_hugetlb() {
+        return format!("connection table: {all} MiB on huge pages (hugetlb)");
+    }
+    match meminfo::huge_page_octets().zip(before).map(|(now, before)| mebibytes(now.saturating_sub(before))) {
+        Some(huge) => format!("connection table: {all} MiB, of which {huge} MiB were taken on transparent huge pages"),
+        None => format!("connection table: {all} MiB"),
+    }
 }
 
 /// A seed from the kernel.
