@@ -3,7 +3,8 @@
 use crate::base::{Duration, Instant};
 use crate::vrrp::Announcing;
 
-/// Announcements because others of lower priority are heard are at least this far apart; one follows the last of them.
+/// Announcements because others of lower priority are heard are at least this far apart; what came between is followed
+/// by one.
 const GAP: Duration = Duration::from_secs(1);
 
 /// The announcements to come of an Active router.
@@ -12,7 +13,10 @@ pub(super) struct Announcer {
     /// Once more, so many rounds.
     again: Option<(Instant, u32)>,
     refresh: Option<Instant>,
-    last: Option<Instant>,
+    /// When others were last answered with announcements.
+    answered: Option<Instant>,
+    /// When those are answered that came too soon after.
+    answer: Option<Instant>,
 }
 
 impl Announcer {
@@ -21,21 +25,19 @@ impl Announcer {
         let later = |delay: Duration| (delay > Duration::ZERO).then(|| now + delay);
         self.again = later(config.delay).map(|at| (at, config.repeat));
         self.refresh = later(config.refresh);
-        self.last = Some(now);
         config.repeat
     }
 
     /// Another that is, or was, Active was heard; the rounds of now, none when the last ones were just before.
     pub fn rival(&mut self, now: Instant, config: &Announcing) -> u32 {
-        let is_soon = self.last.is_some_and(|last| now < last + GAP);
-        let delay = if config.lower_delay == Duration::ZERO && is_soon { GAP } else { config.lower_delay };
-        if delay > Duration::ZERO {
-            self.again = Some((now + delay, config.lower_repeat));
+        if config.lower_delay > Duration::ZERO {
+            self.again = Some((now + config.lower_delay, config.lower_repeat));
         }
-        if is_soon {
+        if let Some(last) = self.answered.filter(|&last| now < last + GAP) {
+            self.answer = Some(last + GAP);
             return 0;
         }
-        self.last = Some(now);
+        self.answered = Some(now);
         config.lower_repeat
     }
 
@@ -49,15 +51,16 @@ impl Announcer {
             rounds += config.refresh_repeat;
             self.refresh = (config.refresh > Duration::ZERO).then(|| now + config.refresh);
         }
-        if rounds > 0 {
-            self.last = Some(now);
+        if self.answer.take_if(|at| *at <= now).is_some() {
+            rounds += config.lower_repeat;
+            self.answered = Some(now);
         }
         rounds
     }
 
     /// When some are due next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.again.map(|(at, _)| at).into_iter().chain(self.refresh).min()
+        self.again.map(|(at, _)| at).into_iter().chain(self.refresh).chain(self.answer).min()
     }
 
     /// A new configuration: refreshes follow it from now on.

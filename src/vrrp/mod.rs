@@ -32,7 +32,7 @@
 //! - takes all [`Action`]s after each call, in order.
 //!
 //! Files: `config` what is wished, `settle` its corrections, `event` and `action` the two enums, `check` which
-//! advertisements count, `timing` intervals, `instance` one virtual router, `announce` when addresses are announced,
+//! advertisements count, `timing` intervals, `instance` one virtual router, `send` what it says, `announce` when addresses are announced,
 //! `routers` all of them, `sync_group` the groups, `track` priorities and faults, `reload` a new configuration.
 //!
 //! # Limits
@@ -51,6 +51,7 @@
 //! - **Deviation**: sequence numbers of the authentication header are learnt, not refused when they are old: a router
 //!   that starts anew begins with 1.
 //! - **Deviation**: version 2 takes a differing address list from the owner, as RFC 3768 section 7.1 asks.
+//! - **Deviation**: the first advertisement of another Active router than before does not shorten Active_Down_Timer.
 //! - **Deviation**: answers to advertisements of lower priority are at least [`instance::ANSWER_GAP`] apart.
 
 pub mod action;
@@ -61,11 +62,14 @@ pub mod event;
 pub mod instance;
 mod reload;
 mod routers;
+mod send;
 mod settle;
 mod sync_group;
 pub mod timing;
 mod track;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 

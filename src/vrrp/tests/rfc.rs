@@ -133,6 +133,24 @@ fn rfc_9568_6_4_2_a_backup_takes_the_active_routers_interval() {
     assert_eq!(bench.first().active_interval(), seconds(1.0));
 }
 
+/// One that is about to yield, and is quicker, does not make a Backup take over from one that is slower.
+#[test]
+fn deviation_the_first_advert_of_another_does_not_shorten_the_timer() {
+    let mut bench = Bench::start(config(vec![v3(100)]));
+    let with_interval = |interval| move |parts: &mut Parts| parts.interval = interval;
+    let slow = advert_with(bench.first().config(), OTHER, 200, with_interval(1000));
+    let quick = advert_with(bench.first().config(), "10.77.0.3", 150, with_interval(10));
+    bench.packet(&slow);
+    let slow_ms = bench.down_in().as_millis();
+    assert_eq!(slow_ms, 36_093);
+    bench.packet(&quick);
+    assert_eq!(bench.down_in().as_millis(), slow_ms);
+    bench.packet(&quick);
+    assert_eq!(bench.down_in().as_millis(), 360);
+    bench.packet(&slow);
+    assert_eq!(bench.down_in().as_millis(), slow_ms);
+}
+
 #[test]
 fn rfc_3768_7_1_another_interval_is_refused() {
     let mut bench = Bench::start(config(vec![instance(100)]));
