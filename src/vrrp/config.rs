@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::{Address, Duration, Family};
+use crate::base::{Address, Duration, Family, MacAddress};
 use crate::vrrp::{Name, Tracker};
 use crate::wire::vrrp::{Key, Version};
 
@@ -84,6 +84,8 @@ pub struct InstanceConfig {
     pub is_strict: bool,
     /// `use_vmac`: advertisements and announcements have the virtual router's Ethernet address.
     pub has_virtual_mac: bool,
+    /// That address, if it is another than the RFC's.
+    pub wished_mac: Option<MacAddress>,
     /// `vmac_xmit_base`: advertisements alone have the interface's.
     pub sends_from_base: bool,
     /// `old_unicast_checksum`.
@@ -133,6 +135,7 @@ impl InstanceConfig {
             accepts: true,
             is_strict: false,
             has_virtual_mac: false,
+            wished_mac: None,
             sends_from_base: false,
             old_checksum: OldChecksum::Learnt,
             tells_priority: false,
@@ -148,6 +151,12 @@ impl InstanceConfig {
     /// The multicast group.
     pub fn multicast_group(&self) -> Address {
         self.group.unwrap_or(crate::wire::vrrp::group(self.family))
+    }
+
+    /// The virtual router's Ethernet address, where it has one (`use_vmac`).
+    pub fn virtual_mac(&self) -> Option<MacAddress> {
+        let mac = self.wished_mac.unwrap_or(crate::wire::vrrp::virtual_mac(self.family, self.vrid));
+        self.has_virtual_mac.then_some(mac)
     }
 
     /// All addresses that an Active router has.

@@ -178,6 +178,14 @@ impl Instance {
         }
     }
 
+    /// An Active router has just sent, with an interval that may be new.
+    pub(super) fn restart_advert_timer(&mut self, now: Instant) {
+        if self.state.is_active() {
+            self.active_interval = self.config.interval;
+            self.state = State::Active { advert: now + self.config.interval };
+        }
+    }
+
     fn down_interval(&self) -> Duration {
         down_interval(self.config.version, self.priority, self.active_interval, self.config.down_adverts)
     }
@@ -389,7 +397,7 @@ impl Instance {
         }
         self.answered = Some(now);
         self.send(self.priority, out);
-        self.state = State::Active { advert: now + self.config.interval };
+        self.restart_advert_timer(now);
     }
 
     /// Announcements that are due.

@@ -171,8 +171,9 @@ impl Instance {
         if old.announcing != self.config.announcing {
             self.announcer.reconfigure(now, &self.config.announcing);
         }
-        // Backups that compare the list, or the interval, are to know at once.
+        // Backups that compare the list, or learn the interval, are to know at once, and then hear it kept.
         self.send(self.priority, out);
+        self.restart_advert_timer(now);
     }
 }
 

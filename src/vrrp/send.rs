@@ -72,11 +72,10 @@ impl Instance {
         let (octets, header_octets) = vrrp::emit(&mut buffer, &envelope, &advert);
         self.counters.adverts_sent += 1;
         self.counters.zero_sent += u64::from(priority == PRIORITY_RESIGN);
-        let has_virtual_mac = config.has_virtual_mac && !config.sends_from_base;
         out.push_back(Action::SendAdvert {
             instance: config.name.clone(),
             interface: config.interface.clone(),
-            source_mac: has_virtual_mac.then(|| vrrp::virtual_mac(config.family, config.vrid)),
+            source_mac: config.virtual_mac().filter(|_| !config.sends_from_base),
             destination,
             packet: buffer[..octets].to_vec(),
             header_octets,
@@ -126,7 +125,7 @@ impl Instance {
         out.push_back(Action::Announce {
             instance: config.name.clone(),
             addresses,
-            mac: config.has_virtual_mac.then(|| vrrp::virtual_mac(config.family, config.vrid)),
+            mac: config.virtual_mac(),
             repeat,
             arp_gap: config.announcing.arp_gap,
             neighbour_gap: config.announcing.neighbour_gap,

@@ -44,8 +44,22 @@ impl Config {
                 ));
             }
         }
+        self.say_ignored_weights(&mut messages);
         self.groups.retain(|group| !group.members.is_empty());
         if flaws.is_empty() { Ok((self, messages)) } else { Err(flaws) }
+    }
+
+    /// A member whose priority moves would part from the others.
+    fn say_ignored_weights(&self, messages: &mut Vec<String>) {
+        for group in self.groups.iter().filter(|group| !group.uses_weights) {
+            let has_weights = |instance: &&InstanceConfig| {
+                group.members.contains(&instance.name) && instance.tracks.iter().any(|track| track.weight != 0)
+            };
+            for instance in self.instances.iter().filter(has_weights) {
+                let (name, group) = (&instance.name, &group.name);
+                messages.push(format!("({name}) weights of tracked objects are ignored in the sync group {group}"));
+            }
+        }
     }
 
     /// Flaws that no instance has alone.

@@ -15,7 +15,7 @@ use crate::base::{Address, Duration, Family, Instant, Rng};
 use crate::wire::vrrp::{PRIORITY_OWNER, Version};
 
 /// Seeds of an ordinary run of the tests.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 /// Turns of disorder and calm in a run.
 const TURNS: u32 = 4;
 /// The longest that a packet takes in calm.
@@ -64,6 +64,8 @@ fn hosts(rng: &mut Rng) -> Vec<Host> {
     let family = [Family::V4, Family::V6][rng.below(2) as usize];
     let version = if family == Family::V6 || rng.below(2) == 0 { Version::V3 } else { Version::V2 };
     let is_grouped = rng.below(3) == 0;
+    let is_unicast = rng.below(4) == 0;
+    let is_authenticated = version == Version::V2 && rng.below(2) == 0;
     let has_owner = rng.below(8) == 0;
     let count = 2 + rng.below(2) as usize;
     let hosts = (0..count).map(|number| {
@@ -85,6 +87,18 @@ fn hosts(rng: &mut Rng) -> Vec<Host> {
                 Family::V6 => Address::v6((0xfe80 << 112) + 0x100 + u128::from(vrid)),
             };
             config.addresses = vec![VirtualAddress::new(address)];
+            if is_authenticated {
+                config.authentication = Authentication::Header(*b"a secret");
+            }
+            if is_unicast {
+                config.source = Some(own_address(number, family));
+                let others = (0..count).filter(|&other| other != number);
+                config.peers = others.map(|other| Peer::new(own_address(other, family))).collect();
+                config.checks_sender = true;
+            }
+            if !is_grouped && priority != PRIORITY_OWNER {
+                config.tracks = vec![Track { tracker: Tracker::Script("chk".into()), weight: -60, is_reversed: false }];
+            }
             config
         };
         let mut config = Config { instances: vec![instance(1)], ..Config::default() };
@@ -117,11 +131,17 @@ impl Host {
     }
 }
 
-/// The host's own addresses.
-fn link(number: usize, is_up: bool) -> Link {
+/// The host's own address.
+fn own_address(number: usize, family: Family) -> Address {
     let own = number as u32 + 1;
-    let addresses = vec![Address::v4(0x0a4d_0000 + own), Address::v6((0xfe80 << 112) + u128::from(own))];
-    Link { is_up, addresses }
+    match family {
+        Family::V4 => Address::v4(0x0a4d_0000 + own),
+        Family::V6 => Address::v6((0xfe80 << 112) + u128::from(own)),
+    }
+}
+
+fn link(number: usize, is_up: bool) -> Link {
+    Link { is_up, addresses: [Family::V4, Family::V6].map(|family| own_address(number, family)).to_vec() }
 }
 
 impl Lan {
@@ -195,7 +215,7 @@ impl Lan {
                 println!("{} host {number} {action:?}", self.now);
             }
             match action {
-                Action::SendAdvert { packet, .. } => self.send(number, &packet),
+                Action::SendAdvert { destination, packet, .. } => self.send(number, destination, &packet),
                 Action::AddAddresses { addresses, .. } => {
                     self.hosts[number].addresses.extend(addresses.iter().map(|it| it.address));
                 }
@@ -215,11 +235,12 @@ impl Lan {
         }
     }
 
-    fn send(&mut self, from: usize, packet: &[u8]) {
+    fn send(&mut self, from: usize, destination: Address, packet: &[u8]) {
         if !self.hosts[from].link_is_up {
             return;
         }
-        for to in (0..self.hosts.len()).filter(|&to| to != from) {
+        let is_for = |to: usize| destination.is_multicast() || destination == own_address(to, destination.family());
+        for to in (0..self.hosts.len()).filter(|&to| to != from && is_for(to)) {
             if self.hosts[to].segment != self.hosts[from].segment {
                 continue;
             }
@@ -346,7 +367,7 @@ impl Lan {
         self.settled = None;
         for _ in 0..3 + self.rng.below(12) {
             let number = self.rng.below(self.hosts.len() as u32) as usize;
-            match self.rng.below(if self.is_rough { 9 } else { 2 }) {
+            match self.rng.below(if self.is_rough { 10 } else { 2 }) {
                 0 | 1 => {
                     for host in 0..self.hosts.len() {
                         self.hosts[host].segment = self.rng.below(2);
@@ -365,6 +386,10 @@ impl Lan {
                     self.event(number, Event::Link { interface: "eth0".into(), link: link(number, is_up) });
                 }
                 8 if self.hosts[number].paused_until.is_none() => {
+                    let reading = [Reading::Up, Reading::Down][self.rng.below(2) as usize];
+                    self.event(number, Event::Tracked { tracker: Tracker::Script("chk".into()), reading });
+                }
+                9 if self.hosts[number].paused_until.is_none() => {
                     let (now, config) = (self.now, self.hosts[number].config.clone());
                     if let Some(routers) = &mut self.hosts[number].routers {
                         routers.reconfigure(now, config).expect("no flaws");

@@ -136,6 +136,22 @@ fn a_new_priority_counts_from_the_next_advert() {
     assert_eq!(bench.sent(), [120]);
 }
 
+/// Backups learn the interval from the advertisement of now, and must not wait for one of the old interval.
+#[test]
+fn a_shorter_interval_counts_at_once() {
+    let with_interval = |interval| {
+        let mut config_of = instance(100);
+        (config_of.version, config_of.interval) = (Version::V3, seconds(interval));
+        config(vec![config_of])
+    };
+    let mut bench = Bench::start(with_interval(30.0));
+    bench.pass(seconds(200.0));
+    reload(&mut bench, with_interval(0.5));
+    assert_eq!(bench.sent(), [100]);
+    bench.pass(seconds(0.5));
+    assert_eq!(bench.sent(), [100, 100]);
+}
+
 #[test]
 fn a_flawed_configuration_changes_nothing() {
     let mut bench = Bench::start(config(vec![instance(100)]));

@@ -122,7 +122,10 @@ fn a_groups_own_trackers() {
         let mut config = pair([150, 100]);
         config.groups[0].tracks = vec![script(-40)];
         config.groups[0].uses_weights = uses_weights;
+        config.instances[1].tracks =
+            vec![Track { tracker: Tracker::Script("own".into()), weight: 10, is_reversed: false }];
         let mut bench = Bench::start(config);
+        assert_eq!(bench.has_log("(VI_2) weights of tracked objects are ignored in the sync group VG"), !uses_weights);
         bench.script("chk", Reading::Down);
         let priorities: Vec<u8> = bench.routers.instances().iter().map(Instance::priority).collect();
         assert_eq!(priorities, expected);
