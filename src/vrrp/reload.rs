@@ -1,12 +1,12 @@
 //! A new configuration: what is unchanged goes on, what is gone resigns, what is new begins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::Instant;
 use crate::vrrp::instance::Input;
 use crate::vrrp::routers::{Index, Phase};
 use crate::vrrp::sync_group::Group;
-use crate::vrrp::{Action, Config, Flaw, Instance, InstanceConfig, OldChecksum, Routers, VirtualAddress, Word};
+use crate::vrrp::{Action, Config, Flaw, Instance, InstanceConfig, Name, OldChecksum, Routers, VirtualAddress, Word};
 
 impl Routers {
     /// Takes a new configuration. An instance of the same name, identifier, family, interface and version keeps its
@@ -23,23 +23,23 @@ impl Routers {
         };
         let is_running = self.phase == Phase::Running;
         let stays: BTreeSet<_> = config.instances.iter().map(InstanceConfig::identity).collect();
-        let mut remaining = Vec::with_capacity(config.instances.len());
+        let wished: BTreeMap<_, _> = config.instances.iter().map(|new| (&new.name, new)).collect();
+        let mut remaining = BTreeMap::new();
         for mut instance in old.drain(..) {
-            if config.instances.iter().any(|new| kept(new, &instance)) {
-                remaining.push(instance);
+            if wished.get(&instance.config.name).is_some_and(|new| kept(new, &instance)) {
+                remaining.insert(instance.config.name.clone(), instance);
             } else if is_running {
                 let has_successor = stays.contains(&instance.config.identity());
                 self.remove(now, &mut instance, has_successor);
             }
         }
-        let mut joins = Vec::new();
+        let mut joins = BTreeSet::new();
         for new in &config.instances {
-            let instance = match remaining.iter().position(|old| kept(new, old)) {
-                Some(position) => {
-                    let mut instance = remaining.swap_remove(position);
+            let instance = match remaining.remove(&new.name) {
+                Some(mut instance) => {
                     if instance.config != *new {
                         instance.reconfigure(now, new.clone(), &mut self.actions);
-                        joins.push(new.name.clone());
+                        joins.insert(new.name.clone());
                     }
                     instance
                 }
@@ -47,7 +47,7 @@ impl Routers {
                     let instance = Instance::new(new.clone());
                     if is_running {
                         instance.remove_all_addresses(&mut self.actions);
-                        joins.push(new.name.clone());
+                        joins.insert(new.name.clone());
                     }
                     instance
                 }
@@ -59,7 +59,7 @@ impl Routers {
             let old = old_groups.iter().find(|old| old.config.name == group.config.name);
             group.word = old.and_then(|old| old.word);
         }
-        self.index = Index::new(&self.instances);
+        self.index = Index::new(&self.instances, &self.groups);
         self.config = config;
         if is_running {
             self.join_named(&joins);
@@ -96,7 +96,7 @@ impl Routers {
         }
     }
 
-    fn join_named(&mut self, names: &[crate::vrrp::Name]) {
+    fn join_named(&mut self, names: &BTreeSet<Name>) {
         for instance in self.instances.iter().filter(|instance| names.contains(&instance.config.name)) {
             if let Some(interface) = instance.multicast_interface() {
                 let (name, group) = (instance.config.name.clone(), instance.config.multicast_group());
@@ -122,8 +122,7 @@ impl Routers {
         }
         // Whoever waited for a group that is no more.
         for index in 0..self.instances.len() {
-            let is_grouped = self.groups.iter().any(|group| group.members.contains(&index));
-            if !is_grouped && self.instances[index].state.is_willing() {
+            if self.index.group_of[index].is_none() && self.instances[index].state.is_willing() {
                 self.apply(now, index, Input::Promote);
             }
         }

@@ -49,11 +49,16 @@ pub struct Routers {
 pub(super) struct Index {
     by_vrid: BTreeMap<(u8, Family), Vec<usize>>,
     addresses: BTreeSet<Address>,
+    /// The group of each instance.
+    pub group_of: Vec<Option<usize>>,
 }
 
 impl Index {
-    pub fn new(instances: &[Instance]) -> Self {
-        let mut index = Index::default();
+    pub fn new(instances: &[Instance], groups: &[Group]) -> Self {
+        let mut index = Index { group_of: vec![None; instances.len()], ..Index::default() };
+        for (position, group) in groups.iter().enumerate() {
+            group.members.iter().for_each(|&member| index.group_of[member] = Some(position));
+        }
         for (position, instance) in instances.iter().enumerate() {
             let config = &instance.config;
             index.by_vrid.entry((config.vrid, config.family)).or_default().push(position);
@@ -71,10 +76,11 @@ impl Routers {
     pub fn new(config: Config) -> Result<Self, Vec<Flaw>> {
         let (config, messages) = config.settle()?;
         let instances: Vec<Instance> = config.instances.iter().cloned().map(Instance::new).collect();
+        let groups = Group::all(&config, &instances);
         let mut routers = Routers {
             phase: Phase::Waiting,
-            groups: Group::all(&config, &instances),
-            index: Index::new(&instances),
+            index: Index::new(&instances, &groups),
+            groups,
             instances,
             world: World::default(),
             actions: Actions::new(),
@@ -268,7 +274,7 @@ impl Routers {
 
     /// What counts for an instance: its trackers, its group's, and those of other members where the group says so.
     fn tracks(&self, index: usize) -> impl Iterator<Item = &Track> {
-        let group = self.groups.iter().find(|group| group.members.contains(&index));
+        let group = self.group(index);
         let others = group.into_iter().filter(|group| group.config.tracks_globally).flat_map(move |group| {
             group
                 .members
@@ -280,9 +286,12 @@ impl Routers {
         self.instances[index].config.tracks.iter().chain(of_group).chain(others)
     }
 
+    fn group(&self, index: usize) -> Option<&Group> {
+        self.index.group_of[index].map(|group| &self.groups[group])
+    }
+
     fn is_weighted(&self, index: usize) -> bool {
-        let group = self.groups.iter().find(|group| group.members.contains(&index));
-        group.is_none_or(|group| group.config.uses_weights)
+        self.group(index).is_none_or(|group| group.config.uses_weights)
     }
 
     fn own_standing(&self, index: usize) -> Standing {
@@ -306,14 +315,14 @@ impl Routers {
             return;
         }
         let standings: Vec<Standing> = (0..self.instances.len()).map(|index| self.own_standing(index)).collect();
-        let mut grouped = vec![false; self.instances.len()];
         for position in 0..self.groups.len() {
             let members = self.groups[position].members.clone();
-            members.iter().for_each(|&member| grouped[member] = true);
             self.hold_group(now, position, &members, &standings, is_first);
         }
-        for index in (0..self.instances.len()).filter(|&index| !grouped[index]) {
-            self.hold(now, index, standings[index], is_first);
+        for (index, &standing) in standings.iter().enumerate() {
+            if self.index.group_of[index].is_none() {
+                self.hold(now, index, standing, is_first);
+            }
         }
     }
 

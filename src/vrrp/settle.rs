@@ -51,12 +51,12 @@ impl Config {
 
     /// A member whose priority moves would part from the others.
     fn say_ignored_weights(&self, messages: &mut Vec<String>) {
-        for group in self.groups.iter().filter(|group| !group.uses_weights) {
-            let has_weights = |instance: &&InstanceConfig| {
-                group.members.contains(&instance.name) && instance.tracks.iter().any(|track| track.weight != 0)
-            };
-            for instance in self.instances.iter().filter(has_weights) {
-                let (name, group) = (&instance.name, &group.name);
+        let unweighted = self.groups.iter().filter(|group| !group.uses_weights);
+        let groups: BTreeMap<&Name, &Name> =
+            unweighted.flat_map(|group| group.members.iter().map(|member| (member, &group.name))).collect();
+        for instance in self.instances.iter().filter(|it| it.tracks.iter().any(|track| track.weight != 0)) {
+            if let Some(group) = groups.get(&instance.name) {
+                let name = &instance.name;
                 messages.push(format!("({name}) weights of tracked objects are ignored in the sync group {group}"));
             }
         }

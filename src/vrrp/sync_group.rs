@@ -3,6 +3,8 @@
 //! A member whose down timer has run out waits until all others are Active or wait too; then all go, at once. When one
 //! yields or fails, all do.
 
+use std::collections::BTreeMap;
+
 use crate::base::Instant;
 use crate::vrrp::instance::Input;
 use crate::vrrp::track::Standing;
@@ -21,7 +23,9 @@ pub(super) struct Group {
 impl Group {
     /// The groups of a configuration that is settled.
     pub fn all(config: &Config, instances: &[Instance]) -> Vec<Group> {
-        let position = |name: &Name| instances.iter().position(|instance| instance.config.name == *name);
+        let positions: BTreeMap<&Name, usize> =
+            instances.iter().enumerate().map(|(position, instance)| (&instance.config.name, position)).collect();
+        let position = |name: &Name| positions.get(name).copied();
         let group = |config: &GroupConfig| Group {
             members: config.members.iter().filter_map(position).collect(),
             config: config.clone(),
@@ -35,7 +39,7 @@ impl Routers {
     /// Takes a group's members along after a step of one of them; without a group, goes on alone.
     pub(super) fn follow(&mut self, now: Instant, index: usize, before: State) {
         let after = self.instances[index].state;
-        let group = self.groups.iter().position(|group| group.members.contains(&index));
+        let group = self.index.group_of[index];
         if after.is_willing() {
             let Some(group) = group else { return self.apply(now, index, Input::Promote) };
             let state = |&member: &usize| self.instances[member].state;

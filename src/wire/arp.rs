@@ -1,4 +1,4 @@
-//! ARP for IPv4 on Ethernet, RFC 826: announcements (RFC 5227 section 3), which tell neighbours where an address now is.
+//! ARP for IPv4 on Ethernet, RFC 826: announcements (RFC 5227 section 2.3), which tell neighbours where an address now is.
 //!
 //! ```text
 //!  0                   1                   2                   3

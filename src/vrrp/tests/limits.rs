@@ -70,6 +70,39 @@ fn the_longest_lists_are_sent_and_taken() {
     assert!(bench.state().is_active());
 }
 
+/// As many instances as there may be, all in groups of two: they start, and a reload of the same moves nothing.
+#[test]
+fn the_most_instances() {
+    let interface = |number: usize| format!("eth{}", number / 255);
+    let instances: Vec<InstanceConfig> = (0..INSTANCES_MAX)
+        .map(|number| {
+            let vrid = (number % 255 + 1) as u8;
+            let mut config = InstanceConfig::new(&format!("V{number}"), &interface(number), vrid, Family::V4);
+            config.addresses = vec![VirtualAddress::new(Address::v4(0x0b00_0000 + number as u32))];
+            config
+        })
+        .collect();
+    let mut many = config(instances);
+    many.groups = (0..INSTANCES_MAX / 2)
+        .map(|number| {
+            let members = [format!("V{}", 2 * number), format!("V{}", 2 * number + 1)];
+            GroupConfig::new(&format!("G{number}"), &[&members[0], &members[1]])
+        })
+        .collect();
+    let mut bench = Bench::new(many.clone());
+    for number in (0..INSTANCES_MAX).step_by(255) {
+        let link = Link { is_up: true, addresses: vec![address("10.77.0.1")] };
+        bench.event(Event::Link { interface: interface(number).into(), link });
+    }
+    bench.event(Event::Start);
+    bench.pass(seconds(4.0));
+    assert!(bench.routers.instances().iter().all(|instance| instance.state().is_active()));
+    bench.done.clear();
+    bench.routers.reconfigure(bench.now, many).expect("no flaws");
+    bench.drain();
+    assert!(bench.done.is_empty());
+}
+
 #[test]
 fn refusals_are_logged_in_part_and_counted_in_full() {
     let mut bench = Bench::active(instance(100));

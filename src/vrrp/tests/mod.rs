@@ -8,6 +8,7 @@ mod rfc;
 mod sync_group;
 mod table;
 mod tracking;
+mod unicast;
 
 use super::*;
 use crate::base::{Address, Duration, Family, Instant};
