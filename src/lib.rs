@@ -14,6 +14,7 @@
 //! | 3 | [`mark`] | the rules that mark packets | know which services or connections there are |
 //! | 3 | [`conn`] | connection table, templates, TCP/UDP/SCTP states, sweep, defence | choose a destination |
 //! | 4 | [`forward`] | packet to `Verdict` | know queues, threads, commands |
+//! | 4 | [`vrrp`] | VRRP as one value: packets, events and time in, actions out | open a socket, set an address |
 //! | 4 | [`command`] | ipvsadm's grammar, `Request`, `Response`, rendering | open a socket |
 //! | 5 | [`worker`] | batch loop | know configuration |
 //! | 6 | [`control`] | the configuration: requests in, snapshots and actions out | touch frames or system calls |
@@ -35,5 +36,6 @@ pub mod port;
 pub mod route;
 pub mod sched;
 pub mod service;
+pub mod vrrp;
 pub mod wire;
 pub mod worker;

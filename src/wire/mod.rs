@@ -9,6 +9,7 @@
 //!
 //! **Invariant**: nothing here allocates (but for [`pcapng`] and the datagrams that [`sync`] writes), logs or decides.
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod gre;
@@ -17,11 +18,13 @@ pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod neighbour;
 pub mod pcapng;
 pub mod sctp;
 pub mod sync;
 pub mod tcp;
 pub mod udp;
+pub mod vrrp;
 
 use std::fmt;
 use std::ops::Range;
