@@ -180,16 +180,22 @@ fn cost(destination: &Destination) -> Load {
     Load::by_weight(destination, overhead(destination).cast_signed())
 }
 
-/// 256 · 2^23 connections: the kernel's sum is signed, and what is most loaded becomes least.
+/// 256 · 2^23 connections: the kernel's sum is signed, and what is most loaded becomes least, be it by one that becomes
+/// active or by one that comes.
 #[test]
 fn a_load_that_wraps_is_noticed() {
-    let mut bench = Bench::new("wlc", &[1, 1]);
-    bench.connect(1, (1 << 23) - 1, 0);
-    bench.connect(2, 1, 0);
-    bench.expect("2");
-    bench.connect(1, 1, 0);
-    assert_eq!(scan("wlc", list(&bench)), Some(1));
-    bench.expect("1");
+    for (inactive, by_active) in [(1, true), (255, false)] {
+        let mut bench = Bench::new("wlc", &[1, 1]);
+        bench.connect(1, (1 << 23) - 1, inactive);
+        bench.connect(2, 1, 0);
+        bench.expect("2");
+        match by_active {
+            true => bench.table.count_active(DestinationId(1), true),
+            false => bench.table.bind(DestinationId(1), false),
+        }
+        assert_eq!(scan("wlc", list(&bench)), Some(1));
+        bench.expect("1");
+    }
 }
 
 #[test]
