@@ -362,7 +362,7 @@ impl Table {
                     && !flags.has(Flags::INACTIVE)
                     && let Some(id) = destination_id
                 {
-                    self.destinations().get(id).count_active(true);
+                    self.destinations().count_active(id, true);
                 }
                 self.settle(&found, synced);
                 Applied::New
@@ -382,7 +382,7 @@ impl Table {
         let is_inactive = synced.flags.has(Flags::INACTIVE);
         let is_counted = id != DestinationId::NONE && !synced.flags.has(Flags::TEMPLATE);
         if is_counted && old.has(Flags::INACTIVE) != is_inactive {
-            self.destinations().get(id).count_active(!is_inactive);
+            self.destinations().count_active(id, !is_inactive);
         }
         entry.set_flags(if is_inactive { old.with(Flags::INACTIVE) } else { old.without(Flags::INACTIVE) });
         if id == DestinationId::NONE
@@ -397,10 +397,9 @@ impl Table {
     fn bind(&self, entry: Entry<'_>, id: DestinationId) {
         let flags = self.bound_flags(entry.flags(), id);
         let is_template = flags.has(Flags::TEMPLATE);
-        let destination = self.destinations().get(id);
-        destination.bind(is_template);
+        self.destinations().bind(id, is_template);
         if !is_template && !flags.has(Flags::INACTIVE) {
-            destination.count_active(true);
+            self.destinations().count_active(id, true);
         }
         entry.set_flags(flags);
         entry.set_destination(id);

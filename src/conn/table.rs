@@ -495,7 +495,7 @@ impl Table {
         entry.set_mark(new.mark);
         entry.set_extra(0);
         if new.destination_id != DestinationId::NONE {
-            self.destinations.get(new.destination_id).bind(template);
+            self.destinations.bind(new.destination_id, template);
         }
         let linked = self.link(bucket.bucket, hash, entry, now_ticks);
         let slot = self.bring_forward(bucket.bucket, hash, entry, linked, now_ticks);
@@ -640,7 +640,7 @@ impl Table {
     fn enter(&self, entry: Entry<'_>, is_active: bool, is_established: bool) {
         let flags = entry.flags();
         if flags.has(Flags::INACTIVE) == is_active && entry.destination() != DestinationId::NONE {
-            self.destinations.get(entry.destination()).count_active(is_active);
+            self.destinations.count_active(entry.destination(), is_active);
             entry.set_flags(if is_active { flags.without(Flags::INACTIVE) } else { flags.with(Flags::INACTIVE) });
         }
         if is_established {
@@ -725,8 +725,8 @@ impl Table {
         let entry = self.entry(place.id);
         let flags = entry.flags();
         if entry.destination() != DestinationId::NONE {
-            let destination = self.destinations.get(entry.destination());
-            destination.unbind(flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
+            let (template, was_inactive) = (flags.has(Flags::TEMPLATE), flags.has(Flags::INACTIVE));
+            self.destinations.unbind(entry.destination(), template, was_inactive);
         }
         self.release_controller(entry.controller());
         match entry.extra() {

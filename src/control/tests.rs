@@ -181,7 +181,7 @@ fn a_server_added_again_comes_back_with_its_counts() {
     execute(&mut control, Request::AddService(service("rr"))).unwrap();
     add_server(&mut control, server(1)).unwrap();
     let id = control.services[0].servers[0].id;
-    control.shared.destinations.get(id).bind(false);
+    control.shared.destinations.bind(id, false);
     execute(&mut control, Request::Clear).unwrap();
     assert!(!control.shared.destinations.get(id).is_available());
     control.handle_timeout(Instant::from_seconds(600));
@@ -221,11 +221,11 @@ fn the_filter_follows_the_rules_and_outlives_them() {
     assert_eq!(filter.virtual_addresses.len(), 1);
     // A connection keeps its server's packets coming after the rule is gone.
     let id = control.services[0].servers[1].id;
-    control.shared.destinations.get(id).bind(false);
+    control.shared.destinations.bind(id, false);
     execute(&mut control, Request::Clear).unwrap();
     control.handle_timeout(Instant::from_seconds(1000));
     assert!(control.filter().servers.contains(&masqueraded));
-    control.shared.destinations.get(id).unbind(false, true);
+    control.shared.destinations.unbind(id, false, true);
     control.handle_timeout(Instant::from_seconds(2000));
     assert!(control.filter().servers.is_empty());
 }
@@ -396,12 +396,12 @@ fn marks_are_steered_when_a_service_wants_them() {
 
     // A connection outlives the rules that made it.
     let id = control.services[0].servers[0].id;
-    control.shared.destinations.get(id).bind(false);
+    control.shared.destinations.bind(id, false);
     let change = control.change();
     control.load_marks(&mark_rule(90), None).unwrap();
     assert_eq!(tcp(&control), Some((80, 90)));
     assert!(control.change() > change);
-    control.shared.destinations.get(id).unbind(false, true);
+    control.shared.destinations.unbind(id, false, true);
     control.handle_timeout(Instant::START + TRASH_PERIOD);
     assert_eq!(tcp(&control), Some((90, 90)));
 }

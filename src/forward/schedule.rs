@@ -291,9 +291,8 @@ impl Forwarder {
         if connection.destination_id == DestinationId::NONE {
             return;
         }
-        let destination = self.shared.destinations.get(connection.destination_id);
-        destination.bind(false);
-        destination.unbind(false, true);
+        self.shared.destinations.bind(connection.destination_id, false);
+        self.shared.destinations.unbind(connection.destination_id, false, true);
         self.counters().destination(connection.destination_id).connections.add(1);
     }
 

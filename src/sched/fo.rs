@@ -1,12 +1,15 @@
 //! `fo`, weighted failover: the usable destination with the highest weight, whatever it has to carry
 //! (`net/netfilter/ipvs/ip_vs_fo.c`).
 
-use crate::sched::heaviest;
+use crate::sched::tournament::{Load, Tournament};
 use crate::service::scheduler::List;
 use crate::service::{DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct WeightedFailover;
+/// All of the list, the heaviest ahead.
+#[derive(Default)]
+pub(super) struct WeightedFailover {
+    tournament: Tournament,
+}
 
 impl Scheduler for WeightedFailover {
     fn name(&self) -> &'static str {
@@ -14,15 +17,19 @@ impl Scheduler for WeightedFailover {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(WeightedFailover)
+        Box::new(WeightedFailover::default())
     }
 
     fn reason(&self, _list: List<'_>, _flow: &Flow) -> String {
         "the highest weight, whatever it has to carry; of equals the one that was added last".to_owned()
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        heaviest(list.iter().filter(|(_, destination)| destination.is_usable()))
+        self.tournament.pick(list, Load::heaviest)
     }
 }
 

@@ -1,12 +1,16 @@
 //! `lc`, least connections: the usable destination with the smallest overhead, whatever its weight
 //! (`net/netfilter/ipvs/ip_vs_lc.c`).
 
+use crate::sched::tournament::{Load, Tournament};
 use crate::sched::{overhead, overhead_in_words};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct LeastConnections;
+/// All of the list, the least loaded ahead.
+#[derive(Default)]
+pub(super) struct LeastConnections {
+    tournament: Tournament,
+}
 
 impl Scheduler for LeastConnections {
     fn name(&self) -> &'static str {
@@ -14,7 +18,7 @@ impl Scheduler for LeastConnections {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(LeastConnections)
+        Box::new(LeastConnections::default())
     }
 
     fn load(&self, destination: &Destination) -> Option<String> {
@@ -25,10 +29,12 @@ impl Scheduler for LeastConnections {
         "least of 256·active + inactive connections; of equals the one that was added last".to_owned()
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        let usable = list.iter().filter(|(_, destination)| destination.is_usable());
-        // Of equals the first.
-        usable.min_by_key(|(_, destination)| overhead(destination)).map(|(id, _)| id)
+        self.tournament.pick(list, |destination| Load::plain(destination, i64::from(overhead(destination))))
     }
 }
 

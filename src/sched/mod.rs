@@ -21,6 +21,7 @@ mod ovf;
 mod rr;
 mod sed;
 mod sh;
+mod tournament;
 mod twos;
 mod wlc;
 mod wrr;
@@ -59,18 +60,18 @@ type Make = fn(&Context) -> Box<dyn Scheduler>;
 /// All schedulers by the kernel's name.
 const SCHEDULERS: &[(&str, Make)] = &[
     ("dh", |context| Box::new(dh::DestinationHashing::new(context.family))),
-    ("fo", |_| Box::new(fo::WeightedFailover)),
+    ("fo", |_| Box::new(fo::WeightedFailover::default())),
     ("lblc", |context| Box::new(lblc::LocalityBased::new(context))),
     ("lblcr", |context| Box::new(lblcr::LocalityBasedReplicated::new(context))),
-    ("lc", |_| Box::new(lc::LeastConnections)),
+    ("lc", |_| Box::new(lc::LeastConnections::default())),
     ("mh", |context| Box::new(mh::MaglevHashing::new(context.family))),
-    ("nq", |_| Box::new(nq::NeverQueue)),
-    ("ovf", |_| Box::new(ovf::WeightedOverflow)),
+    ("nq", |_| Box::new(nq::NeverQueue::default())),
+    ("ovf", |_| Box::new(ovf::WeightedOverflow::default())),
     ("rr", |_| Box::new(rr::RoundRobin::default())),
-    ("sed", |_| Box::new(sed::ShortestExpectedDelay)),
+    ("sed", |_| Box::new(sed::ShortestExpectedDelay::default())),
     ("sh", |context| Box::new(sh::SourceHashing::new(context.family))),
     ("twos", |context| Box::new(twos::TwoChoices::new(context.seed))),
-    ("wlc", |_| Box::new(wlc::WeightedLeastConnections)),
+    ("wlc", |_| Box::new(wlc::WeightedLeastConnections::default())),
     ("wrr", |_| Box::new(wrr::WeightedRoundRobin::default())),
 ];
 
@@ -169,13 +170,6 @@ fn fallback_in_words(list: List<'_>) -> &'static str {
 fn client_port(list: List<'_>, flow: &Flow) -> u32 {
     let counts = list.flags.has(SchedulerFlags::FLAG_2) && flow.protocol.is_some();
     if counts { u32::from(flow.source_port) } else { 0 }
-}
-
-/// Of the candidates the one with the highest weight; of equals the first.
-fn heaviest<'a>(candidates: impl Iterator<Item = (DestinationId, &'a Destination)>) -> Option<DestinationId> {
-    let heavier = |best: (DestinationId, i32), next: (DestinationId, i32)| if next.1 > best.1 { next } else { best };
-    let weighed = candidates.map(|(id, destination)| (id, destination.weight()));
-    weighed.reduce(heavier).map(|(id, _)| id)
 }
 
 /// True when a destination has more active connections than its weight while another one of the list has less than

@@ -2,11 +2,15 @@
 //! (`net/netfilter/ipvs/ip_vs_nq.c`).
 
 use crate::sched::sed;
+use crate::sched::tournament::{Load, Tournament};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct NeverQueue;
+/// All of the list, the least loaded ahead.
+#[derive(Default)]
+pub(super) struct NeverQueue {
+    tournament: Tournament,
+}
 
 impl Scheduler for NeverQueue {
     fn name(&self) -> &'static str {
@@ -14,7 +18,7 @@ impl Scheduler for NeverQueue {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(NeverQueue)
+        Box::new(NeverQueue::default())
     }
 
     fn load(&self, destination: &Destination) -> Option<String> {
@@ -22,21 +26,30 @@ impl Scheduler for NeverQueue {
     }
 
     fn reason(&self, list: List<'_>, _flow: &Flow) -> String {
-        match idle(list) {
-            Some(_) => "the first that is idle: without active connections".to_owned(),
-            None => format!("none is idle: {}", sed::SHORTEST_IN_WORDS),
+        match list.iter().any(|(_, destination)| destination.is_usable() && is_idle(destination)) {
+            true => "the first that is idle: without active connections".to_owned(),
+            false => format!("none is idle: {}", sed::SHORTEST_IN_WORDS),
         }
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        idle(list).or_else(|| sed::shortest(list))
+        self.tournament.pick(list, load)
     }
 }
 
-/// The first usable destination without active connections.
-fn idle(list: List<'_>) -> Option<DestinationId> {
-    let idle = list.iter().find(|(_, destination)| destination.active() == 0 && destination.is_usable());
-    idle.map(|(id, _)| id)
+/// Without active connections.
+fn is_idle(destination: &Destination) -> bool {
+    destination.active() == 0
+}
+
+/// The idle are equal, whatever their weight, and come before any delay that there can be.
+fn load(destination: &Destination) -> Load {
+    const NO_DELAY: i64 = i32::MIN as i64 - 1;
+    if is_idle(destination) { Load::plain(destination, NO_DELAY) } else { sed::load(destination) }
 }
 
 #[cfg(test)]

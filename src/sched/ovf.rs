@@ -1,12 +1,15 @@
 //! `ovf`, weighted overflow: as `fo`, but a destination takes part only until its active connections exceed its
 //! weight (`net/netfilter/ipvs/ip_vs_ovf.c`).
 
-use crate::sched::heaviest;
+use crate::sched::tournament::{Load, Tournament};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct WeightedOverflow;
+/// All of the list, the heaviest with room ahead.
+#[derive(Default)]
+pub(super) struct WeightedOverflow {
+    tournament: Tournament,
+}
 
 impl Scheduler for WeightedOverflow {
     fn name(&self) -> &'static str {
@@ -14,7 +17,7 @@ impl Scheduler for WeightedOverflow {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(WeightedOverflow)
+        Box::new(WeightedOverflow::default())
     }
 
     fn load(&self, destination: &Destination) -> Option<String> {
@@ -25,9 +28,14 @@ impl Scheduler for WeightedOverflow {
         "the highest weight of those whose active connections do not exceed their weight".to_owned()
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
         let has_room = |destination: &Destination| destination.active().cast_signed() <= destination.weight();
-        heaviest(list.iter().filter(|(_, destination)| destination.is_usable() && has_room(destination)))
+        let load = |of: &Destination| if has_room(of) { Load::heaviest(of) } else { Load::UNUSABLE };
+        self.tournament.pick(list, load)
     }
 }
 

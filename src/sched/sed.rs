@@ -3,12 +3,16 @@
 //!
 //! Inactive connections cost nothing: datagrams all go to the first of the heaviest.
 
-use crate::sched::{by_weight_in_words, least_by_weight};
+use crate::sched::by_weight_in_words;
+use crate::sched::tournament::{Load, Tournament};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct ShortestExpectedDelay;
+/// All of the list, the least loaded ahead.
+#[derive(Default)]
+pub(super) struct ShortestExpectedDelay {
+    tournament: Tournament,
+}
 
 impl Scheduler for ShortestExpectedDelay {
     fn name(&self) -> &'static str {
@@ -16,7 +20,7 @@ impl Scheduler for ShortestExpectedDelay {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(ShortestExpectedDelay)
+        Box::new(ShortestExpectedDelay::default())
     }
 
     fn load(&self, destination: &Destination) -> Option<String> {
@@ -27,8 +31,12 @@ impl Scheduler for ShortestExpectedDelay {
         SHORTEST_IN_WORDS.to_owned()
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        shortest(list)
+        self.tournament.pick(list, load)
     }
 }
 
@@ -41,10 +49,9 @@ pub(super) fn in_words(destination: &Destination) -> String {
     by_weight_in_words("active + 1", i64::from(destination.active()) + 1, destination)
 }
 
-/// The choice among all of a list, which `nq` makes too when nobody is idle.
-pub(super) fn shortest(list: List<'_>) -> Option<DestinationId> {
-    let delay = |destination: &Destination| destination.active().wrapping_add(1).cast_signed();
-    least_by_weight(list.iter(), delay)
+/// A destination's delay, by which `nq` too chooses when nobody is idle.
+pub(super) fn load(destination: &Destination) -> Load {
+    Load::by_weight(destination, destination.active().wrapping_add(1).cast_signed())
 }
 
 #[cfg(test)]

@@ -114,11 +114,11 @@ impl Bench {
 
     /// Gives destination `n` connections.
     pub fn connect(&mut self, n: u32, active: u32, inactive: u32) {
-        let destination = self.table.get(DestinationId(n));
+        let id = DestinationId(n);
         for number in 0..active + inactive {
-            destination.bind(false);
+            self.table.bind(id, false);
             if number < active {
-                destination.count_active(true);
+                self.table.count_active(id, true);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Bench {
     /// Ends connections of destination `n`.
     pub fn disconnect(&mut self, n: u32, count: u32) {
         let inactive = self.becomes == Becomes::Inactive;
-        (0..count).for_each(|_| self.table.get(DestinationId(n)).unbind(false, inactive));
+        (0..count).for_each(|_| self.table.unbind(DestinationId(n), false, inactive));
     }
 
     /// A new connection from `source`:`port` to `destination`; the chosen destination gets it.
@@ -134,10 +134,9 @@ impl Bench {
         let flow =
             Flow { source, source_port, destination, destination_port: 80, protocol: self.protocol, now: self.now };
         let id = self.scheduling.pick(&self.table, &flow)?;
-        let destination = self.table.get(id);
-        destination.bind(false);
+        self.table.bind(id, false);
         if self.becomes == Becomes::Active {
-            destination.count_active(true);
+            self.table.count_active(id, true);
         }
         Some(id.0)
     }

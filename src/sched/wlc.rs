@@ -1,12 +1,16 @@
 //! `wlc`, weighted least connections: the usable destination with the smallest overhead for its weight
 //! (`net/netfilter/ipvs/ip_vs_wlc.c`).
 
+use crate::sched::tournament::{Load, Tournament};
 use crate::sched::{least_by_weight, overhead, weighted_overhead_in_words};
 use crate::service::scheduler::List;
 use crate::service::{Destination, DestinationId, Flow, Scheduler};
 
-/// No state.
-pub(super) struct WeightedLeastConnections;
+/// All of the list, the least loaded ahead.
+#[derive(Default)]
+pub(super) struct WeightedLeastConnections {
+    tournament: Tournament,
+}
 
 impl Scheduler for WeightedLeastConnections {
     fn name(&self) -> &'static str {
@@ -14,7 +18,7 @@ impl Scheduler for WeightedLeastConnections {
     }
 
     fn copy(&self) -> Box<dyn Scheduler> {
-        Box::new(WeightedLeastConnections)
+        Box::new(WeightedLeastConnections::default())
     }
 
     fn load(&self, destination: &Destination) -> Option<String> {
@@ -25,8 +29,12 @@ impl Scheduler for WeightedLeastConnections {
         LEAST_IN_WORDS.to_owned()
     }
 
+    fn changed(&mut self, list: List<'_>) {
+        self.tournament.changed(list);
+    }
+
     fn pick(&mut self, list: List<'_>, _flow: &Flow) -> Option<DestinationId> {
-        least(list)
+        self.tournament.pick(list, |destination| Load::by_weight(destination, cost(destination)))
     }
 }
 
@@ -34,10 +42,14 @@ impl Scheduler for WeightedLeastConnections {
 pub(super) const LEAST_IN_WORDS: &str =
     "least of (256·active + inactive connections) / weight; of equals the one that was added last";
 
-/// The choice among all of a list, which `lblc` and `lblcr` make too.
+/// The same choice by a look at each of a list, for `lblc` and `lblcr`, which seldom make it.
 pub(super) fn least(list: List<'_>) -> Option<DestinationId> {
-    // The kernel takes the overhead as a signed number here.
-    least_by_weight(list.iter(), |destination| overhead(destination).cast_signed())
+    least_by_weight(list.iter(), cost)
+}
+
+/// The kernel takes the overhead as a signed number here.
+fn cost(destination: &Destination) -> i32 {
+    overhead(destination).cast_signed()
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! names it is gone, so the number stays true without a reference count on the packet's way. The identity words of
 //! a cell change only while nobody refers to it.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32};
 
 use crate::base::chunked::{CHUNK, Chunked};
 use crate::base::{Address, Endpoint};
+use crate::service::lowered::Lowered;
 use crate::service::snapshot::ServiceId;
 use crate::service::types::{FullNat, Method, Tunnel, TunnelChecksum};
 
@@ -22,6 +24,10 @@ impl DestinationId {
     /// No destination: a connection of the bypass method, or a synchronised one whose server is unknown here.
     pub const NONE: DestinationId = DestinationId(0);
 }
+
+/// Connections from which on a load may wrap when it is raised, and so be lowered: 256 for each active one, in 31 bits;
+/// half of that, for those who count at the same time.
+const LOAD_WRAPS_FROM: u32 = 1 << 22;
 
 /// Destination flag: it is in a service's list (not in the trash).
 const AVAILABLE: u8 = 1;
@@ -123,10 +129,11 @@ impl Destination {
         self.scheduled.last_weight.load(Relaxed)
     }
 
-    /// Active connections, of all services and directions.
+    /// Active connections, of all services and directions. Whoever reads the inactive ones afterwards counts no
+    /// connection twice.
     #[inline]
     pub fn active(&self) -> u32 {
-        self.scheduled.active.load(Relaxed)
+        self.scheduled.active.load(Acquire)
     }
 
     /// Inactive connections.
@@ -273,24 +280,26 @@ impl Destination {
         self.flags.store(if available { AVAILABLE } else { 0 }, Relaxed);
     }
 
-    /// A connection (inactive at first) or a template takes this destination.
-    pub fn bind(&self, template: bool) {
+    /// See [`Destinations::bind`].
+    #[inline]
+    fn bind(&self, template: bool) {
         let counter = if template { &self.scheduled.persistent } else { &self.scheduled.inactive };
-        counter.fetch_add(1, Relaxed);
+        counter.fetch_add(1, SeqCst);
         let upper = self.scheduled.upper.load(Relaxed);
         if upper != 0 && self.active() + self.inactive() >= upper {
             self.scheduled.overloaded.store(1, Relaxed);
         }
     }
 
-    /// A connection or a template that named this destination is gone.
-    pub fn unbind(&self, template: bool, was_inactive: bool) {
+    /// See [`Destinations::unbind`].
+    #[inline]
+    fn unbind(&self, template: bool, was_inactive: bool) {
         let counter = match (template, was_inactive) {
             (true, _) => &self.scheduled.persistent,
             (false, true) => &self.scheduled.inactive,
             (false, false) => &self.scheduled.active,
         };
-        counter.fetch_sub(1, Relaxed);
+        counter.fetch_sub(1, SeqCst);
         if !self.is_overloaded() {
             return;
         }
@@ -303,32 +312,41 @@ impl Destination {
             (lower, _) => connections < lower,
         };
         if relieved {
-            self.scheduled.overloaded.store(0, Relaxed);
+            self.scheduled.overloaded.store(0, SeqCst);
         }
     }
 
-    /// A connection turned from inactive to active, or back.
+    /// See [`Destinations::count_active`].
     #[inline]
-    pub fn count_active(&self, now_active: bool) {
+    fn count_active(&self, now_active: bool) {
         let (up, down) = if now_active {
             (&self.scheduled.active, &self.scheduled.inactive)
         } else {
             (&self.scheduled.inactive, &self.scheduled.active)
         };
         // Down first: whoever sums both meanwhile must not see one connection too many (see `bind`).
-        down.fetch_sub(1, Relaxed);
-        up.fetch_add(1, Relaxed);
+        down.fetch_sub(1, SeqCst);
+        up.fetch_add(1, SeqCst);
+    }
+
+    /// True when a connection more may mean a lower load.
+    #[inline]
+    fn wraps(&self) -> bool {
+        self.active().wrapping_add(self.inactive()) >= LOAD_WRAPS_FROM
     }
 }
 
 /// The table of all destinations.
+///
+/// Connections are counted here and not at the cell, so that what was lowered is noted ([`Destinations::lowered`]).
 pub struct Destinations {
     cells: Chunked<Destination>,
+    lowered: Lowered,
 }
 
 impl Default for Destinations {
     fn default() -> Self {
-        Self { cells: Chunked::new(DESTINATIONS_MAX) }
+        Self { cells: Chunked::new(DESTINATIONS_MAX), lowered: Lowered::default() }
     }
 }
 
@@ -365,7 +383,41 @@ impl Destinations {
         chunks.flat_map(|first| first..first + CHUNK).map(|number| DestinationId(number as u32))
     }
 
-    /// All destinations as they are now, in a table of their own.
+    /// Which destinations have fewer connections, or are no longer overloaded, since this was last asked. What control
+    /// changes ([`Destination::configure`], [`Destination::set_weight`]) is not told of here: schedulers hear of it.
+    #[inline]
+    pub fn lowered(&self) -> &Lowered {
+        &self.lowered
+    }
+
+    /// A connection (inactive at first) or a template takes a destination. Panics as [`Destinations::get`] does.
+    #[inline]
+    pub fn bind(&self, id: DestinationId, template: bool) {
+        let destination = self.get(id);
+        destination.bind(template);
+        if destination.wraps() {
+            self.lowered.mark(id);
+        }
+    }
+
+    /// A connection or a template that named a destination is gone. Panics as [`Destinations::get`] does.
+    #[inline]
+    pub fn unbind(&self, id: DestinationId, template: bool, was_inactive: bool) {
+        self.get(id).unbind(template, was_inactive);
+        self.lowered.mark(id);
+    }
+
+    /// A connection turned from inactive to active, or back. Panics as [`Destinations::get`] does.
+    #[inline]
+    pub fn count_active(&self, id: DestinationId, now_active: bool) {
+        let destination = self.get(id);
+        destination.count_active(now_active);
+        if !now_active || destination.wraps() {
+            self.lowered.mark(id);
+        }
+    }
+
+    /// All destinations as they are now, in a table of their own; nothing is noted as lowered in it.
     #[must_use]
     pub fn copy(&self) -> Self {
         let copy = Self::default();

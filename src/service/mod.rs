@@ -8,6 +8,7 @@
 pub mod destination;
 pub mod filter;
 pub mod local_addresses;
+pub mod lowered;
 pub mod real_servers;
 pub mod scheduler;
 pub mod snapshot;

@@ -71,20 +71,32 @@ pub trait Scheduler: Send {
         true
     }
 
+    /// The list, or what control says of one in it, is not what it was: any of `bound`, `added`, `removed` and
+    /// `edited`, where they say nothing else.
+    fn changed(&mut self, _list: List<'_>) {}
+
     /// The service starts to use this scheduler, or its flags were set anew.
-    fn bound(&mut self, _list: List<'_>) {}
+    fn bound(&mut self, list: List<'_>) {
+        self.changed(list);
+    }
 
     /// `id` has been added; `list` holds it.
-    fn added(&mut self, _list: List<'_>, _id: DestinationId) {}
+    fn added(&mut self, list: List<'_>, _id: DestinationId) {
+        self.changed(list);
+    }
 
     /// `id` is about to leave; `list` still holds it, at position `position`.
     fn removing(&mut self, _list: List<'_>, _position: usize) {}
 
     /// `id` has left.
-    fn removed(&mut self, _list: List<'_>, _id: DestinationId) {}
+    fn removed(&mut self, list: List<'_>, _id: DestinationId) {
+        self.changed(list);
+    }
 
     /// The weight or another property of `id` has changed.
-    fn edited(&mut self, _list: List<'_>, _id: DestinationId) {}
+    fn edited(&mut self, list: List<'_>, _id: DestinationId) {
+        self.changed(list);
+    }
 
     /// How often [`Scheduler::tick`] is due, counted from when the service started to use this scheduler; never zero.
     fn period(&self) -> Option<Duration> {
