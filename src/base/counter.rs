@@ -14,8 +14,14 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
+    /// Puts another value in place; only the owning worker may call this.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// The value so far.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -93,6 +93,14 @@ impl WorkerCounters {
         DestinationCounters { connections, in_packets, in_octets, out_packets, out_octets }
     }
 
+    /// Three words in the line of a destination's counters, for the worker's own use: what each packet to it needs lies
+    /// together.
+    #[inline(always)]
+    pub(super) fn beside(&self, id: DestinationId) -> [&Counter; 3] {
+        let [.., first, second, third] = &self.line(id).0;
+        [first, second, third]
+    }
+
     /// Asks for the counters of a destination.
     #[inline(always)]
     pub fn prefetch(&self, id: DestinationId) {

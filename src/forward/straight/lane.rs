@@ -5,8 +5,8 @@
 //! lane is made of what needs care: a server that no service lists, the director itself, a neighbour that is not known,
 //! a VLAN.
 
-use crate::base::memory::prefetch;
-use crate::base::{Address, Family, InterfaceId};
+use crate::base::{Address, Counter, Family, InterfaceId};
+use crate::forward::counters::WorkerCounters;
 use crate::forward::egress::NextHop;
 use crate::forward::pipeline::Forwarder;
 use crate::forward::straight::{Course, Straight};
@@ -15,14 +15,19 @@ use crate::route::{Exit as Target, Hop};
 use crate::service::DestinationId;
 
 /// The way to a real server.
+///
+/// It lies beside the worker's counters of the server, in the same line:
+/// ```text
+/// word 0  generation << 32 | longest frame
+///      1  first eight octets of the link header
+///      2  next four << 32 | interface << 16 | whether tunnels are open
+/// ```
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
 pub(super) struct Lane {
-    generation: u32,
-    /// The longest frame that goes as it is, octets.
+    /// The longest frame that leaves as it is, octets.
     pub octets_max: u32,
-    /// The longest that goes through a tunnel, as it came; 0 for none.
-    pub tunnelled_octets_max: u32,
+    /// Whether the path is wide enough for a tunnel.
+    pub takes_tunnels: bool,
     pub interface: InterfaceId,
     /// The neighbour's and the station's link address.
     pub link: [u8; 12],
@@ -54,7 +59,8 @@ pub(in crate::forward) struct Lanes {
     generation: u32,
     /// What the generation was last moved for.
     seen: (u64, u32),
-    lanes: Vec<Lane>,
+    /// The highest number of a lane so far.
+    highest: u32,
     exits: Vec<Exit>,
     /// Real servers whose lanes packets of this batch found stale.
     wanted: Vec<DestinationId>,
@@ -75,29 +81,44 @@ impl Lanes {
     pub(in crate::forward) fn forget(&mut self) {
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {
-            // So that what was made four thousand million changes ago does not look new.
-            self.lanes.clear();
-            self.exits.clear();
+            // The generation of lanes that nobody made.
             self.generation = 1;
         }
         self.wanted.reserve(BATCH_FRAMES);
     }
 
-    /// How many lanes there is room for.
+    /// Below which number all lanes are.
     pub(super) const fn count(&self) -> usize {
-        self.lanes.len()
+        self.highest as usize + 1
     }
 
     #[inline(always)]
-    pub(super) fn get(&self, id: DestinationId) -> Option<&Lane> {
-        self.lanes.get(id.0 as usize).filter(|lane| lane.generation == self.generation)
-    }
-
-    #[inline(always)]
-    pub(super) fn prefetch(&self, id: DestinationId) {
-        if let Some(lane) = self.lanes.get(id.0 as usize) {
-            prefetch(lane);
+    pub(super) fn get(&self, counters: &WorkerCounters, id: DestinationId) -> Option<Lane> {
+        let [state, first, rest] = counters.beside(id).map(Counter::get);
+        if (state >> 32) as u32 != self.generation {
+            return None;
         }
+        let mut link = [0; 12];
+        link[..8].copy_from_slice(&first.to_ne_bytes());
+        link[8..].copy_from_slice(&((rest >> 32) as u32).to_ne_bytes());
+        Some(Lane {
+            octets_max: state as u32,
+            takes_tunnels: rest & 1 != 0,
+            interface: InterfaceId((rest >> 16) as u16),
+            link,
+        })
+    }
+
+    fn set(&mut self, counters: &WorkerCounters, id: DestinationId, lane: &Lane) {
+        let (first, last) = lane.link.split_at(8);
+        let word = |octets: &[u8]| octets.iter().rev().fold(0, |word, &octet| word << 8 | u64::from(octet));
+        // As the processor has them in memory.
+        let (first, last) = (u64::from_le(word(first)), u32::from_le(word(last) as u32));
+        let [state, link, rest] = counters.beside(id);
+        link.set(first);
+        rest.set(u64::from(last) << 32 | u64::from(lane.interface.0) << 16 | u64::from(lane.takes_tunnels));
+        state.set(u64::from(self.generation) << 32 | u64::from(lane.octets_max));
+        self.highest = self.highest.max(id.0);
     }
 
     #[inline(always)]
@@ -111,27 +132,6 @@ impl Lanes {
         if id != DestinationId::NONE && self.wanted.len() < BATCH_FRAMES && !self.wanted.contains(&id) {
             self.wanted.push(id);
         }
-    }
-
-    fn set(&mut self, id: DestinationId, next: &NextHop, tunnelled_octets_max: u32) {
-        let position = id.0 as usize;
-        if self.lanes.len() <= position {
-            let stale = Lane {
-                generation: 0,
-                octets_max: 0,
-                tunnelled_octets_max: 0,
-                interface: InterfaceId(0),
-                link: [0; 12],
-            };
-            self.lanes.resize(position + 1, stale);
-        }
-        self.lanes[position] = Lane {
-            generation: self.generation,
-            octets_max: next.frame_octets_max(),
-            tunnelled_octets_max,
-            interface: next.interface,
-            link: next.addresses,
-        };
     }
 
     fn set_exit(&mut self, target: u32, hop: &Hop, next: &NextHop) {
@@ -168,11 +168,13 @@ impl Forwarder {
             return;
         }
         let Some((next, outer)) = self.open_way(id).filter(|(next, _)| next.vlan.is_none()) else { return };
-        let tunnelled = match u32::from(outer.plain_octets()) {
-            octets if next.mtu >= outer.inner_mtu_min() + octets => next.frame_octets_max().saturating_sub(octets),
-            _ => 0,
+        let lane = Lane {
+            octets_max: next.frame_octets_max(),
+            takes_tunnels: next.mtu >= outer.inner_mtu_min() + u32::from(outer.plain_octets()),
+            interface: next.interface,
+            link: next.addresses,
         };
-        self.lanes.set(id, &next, tunnelled);
+        self.lanes.set(&self.slot.counters, id, &lane);
     }
 
     /// The course of a packet to an address that is not known as local.

@@ -184,7 +184,6 @@ impl Forwarder {
     pub(super) fn prefetch_lane(&self, one: &Straight) {
         if one.is_straight() && !one.guess.is_none() {
             let destination = self.shared.connections.guessed_destination(one.guess);
-            self.lanes.prefetch(destination);
             self.counters().prefetch(destination);
         }
     }
@@ -231,7 +230,7 @@ impl Forwarder {
         let entry = found.entry();
         let (destination, method) = (entry.destination(), entry.flags().method());
         let octets = frame.len() as u32;
-        let Some(lane) = self.lanes.get(destination) else {
+        let Some(lane) = self.lanes.get(self.counters(), destination) else {
             drop(found);
             self.lanes.want(destination);
             return false;
@@ -240,7 +239,7 @@ impl Forwarder {
             Method::DirectRouting => octets <= lane.octets_max,
             // A datagram without a checksum leaves with one.
             Method::Masquerading => octets <= lane.octets_max && !read::lacks_checksum(frame, one),
-            Method::Tunnelling => octets <= lane.tunnelled_octets_max,
+            Method::Tunnelling => lane.takes_tunnels && octets + self.outer_octets(destination) <= lane.octets_max,
             _ => false,
         };
         if !is_open {
@@ -262,6 +261,12 @@ impl Forwarder {
         true
     }
 
+    /// Octets that a tunnel to the real server puts in front of a packet.
+    #[inline(always)]
+    fn outer_octets(&self, destination: DestinationId) -> u32 {
+        self.outers.get(destination.0 as usize).map_or(u32::from(u16::MAX), |outer| u32::from(outer.plain_octets()))
+    }
+
     #[inline(always)]
     fn follow_server(&mut self, frame: &[u8], one: &mut Straight) -> bool {
         let (road, connections) = (self.road, &self.shared.connections);
@@ -269,7 +274,7 @@ impl Forwarder {
         let matches = |entry: crate::conn::Entry<'_>| entry.is_answered_by(one.protocol, server, client);
         let Some(found) = connections.find_guessed(one.hash, one.guess, road.now_ticks, matches) else { return false };
         let destination = found.entry().destination();
-        let is_open = self.lanes.get(destination).is_some()
+        let is_open = self.lanes.get(self.counters(), destination).is_some()
             && self.lanes.exit(one.exit).is_some_and(|exit| exit.takes(frame.len(), one.length))
             && !read::lacks_checksum(frame, one);
         if !is_open {

@@ -50,7 +50,7 @@ impl Forwarder {
                 self.lanes.exit(one.exit).map(|exit| Leaving { interface: exit.interface, link: exit.link })
             }
             _ => {
-                let lane = self.lanes.get(one.destination);
+                let lane = self.lanes.get(self.counters(), one.destination);
                 lane.map(|lane| Leaving { interface: lane.interface, link: lane.link })
             }
         };
