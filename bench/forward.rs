@@ -7,10 +7,10 @@
 //! - *touch*: that loop with one prefetched random touch of a table of one line a flow.
 //!
 //! Options after `--`: `--flows N,…`, `--case NAME,…`, `--packets N` (a run), `--runs N`, `--json FILE`, `--quick`;
-//! `--instructions` counts instructions with valgrind's callgrind instead of time; with `--check FILE` it holds all cases
-//! to the counts recorded there ([`instructions`]), with `--write FILE` it records them anew. `--json` writes both, with the memory
-//! of a connection, as an array of `{"case","flows","ns_per_packet","instructions_per_packet","bytes_per_connection"}`;
-//! figures that are not known are null.
+//! `--instructions` counts instructions with valgrind's callgrind instead of time; with `--check FILE` it holds all
+//! cases to the counts recorded there ([`instructions`]), with `--write FILE` it records them anew. `--json` writes both
+//! times and counts, with the memory of a connection, as an array of `{"case","flows","ns_per_packet",
+//! "instructions_per_packet","bytes_per_connection"}`; figures that are not known are null.
 //!
 //! A last line says what measuring for `lvx latency` costs a worker.
 //!

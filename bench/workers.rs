@@ -1,24 +1,27 @@
 //! What workers cost each other: the pipeline in memory, as in `bench/forward`, with several workers over one set of
 //! connections, services and destinations.
 //!
-//! `cargo bench --bench workers` has 1, 2 and as many workers as there are processors, each pinned to one of its own (more
-//! workers than processors take turns, which the row says), in four patterns:
+//! `cargo bench --bench workers` has 1, 2 and as many workers as there are processors, each pinned to one of its own
+//! (more workers than processors take turns, which the row says), in four patterns:
 //! - *own*: every worker has flows of its own; only where two are in one bucket do workers meet,
 //! - *same*: every worker has packets of all flows: buckets' locks and entries' lines move between processors,
 //! - *split*: requests of masqueraded connections come to one worker, answers to the other,
 //! - *new*: all workers open connections: the scheduler's lock, the pool's, the destinations' counts.
 //!
 //! The number of flows is that of all workers together, whatever their number; with *new*, of connections that exist
-//! before. All begin at once, and the first that has taken its packets ends the run for all, so that none is measured
-//! alone. A row has packets a second of all workers (the sum of what each does in the time of its rounds, the making of
-//! frames not counted), that divided by what one worker does, and nanoseconds a packet, the median worker's and the
-//! slowest's. The table of *new* has been full before, so that the kernel gives no pages meanwhile; cells that have been
-//! used come back without order.
+//! before. The table has been full before, so that the kernel gives no pages meanwhile; its used cells come back without
+//! order. All begin at once, and the first that has taken its packets ends the run for all, so that none is measured
+//! alone.
+//!
+//! A row has packets a second of all workers (the sum of what each does in the time of its rounds, the making of frames
+//! not counted), that divided by what one worker does, and nanoseconds a packet, the median worker's and the slowest's.
+//! *waited* is the most that a worker waited for its processor, of its time: where that is much, others were on it, and
+//! the row says little of what workers cost each other.
 //!
 //! Options after `--`: `--pattern NAME,…`, `--flows N,…`, `--workers N,…`, `--packets N` (of a worker in a run),
-//! `--runs N`, `--json FILE`, `--quick`. `--json` writes an array of `{"pattern","case","flows","workers","takes_turns",
-//! "packets_per_second","ratio_to_one","ns_per_packet"}`, the last an array with each worker's; the ratio is null where
-//! one worker was not measured.
+//! `--runs N`, `--json FILE`, `--quick`. `--json` writes an array of objects with `pattern`, `case`, `flows`, `workers`,
+//! `takes_turns`, `packets_per_second`, `ratio_to_one`, `waited` (a share) and `ns_per_packet` (of each worker); the
+//! ratio is null where one worker was not measured.
 //!
 //! Every packet must leave, and new connections are counted exactly: else the benchmark fails. Times are not asserted.
 
@@ -121,6 +124,8 @@ struct Row {
     ratio: Option<f64>,
     /// Nanoseconds a packet of each worker.
     nanoseconds: Vec<f64>,
+    /// Of the worker that waited most for its processor, the share of its time.
+    waited: Option<f64>,
 }
 
 fn main() {
@@ -133,8 +138,8 @@ fn main() {
         processors.len()
     );
     println!(
-        "{:<8} {:<18} {:>9} {:>8} {:>12} {:>7} {:>10} {:>10}",
-        "pattern", "case", "flows", "workers", "Mpackets/s", "ratio", "ns/packet", "slowest"
+        "{:<8} {:<18} {:>9} {:>8} {:>12} {:>7} {:>10} {:>10} {:>7}",
+        "pattern", "case", "flows", "workers", "Mpackets/s", "ratio", "ns/packet", "slowest", "waited"
     );
     let mut rows = Vec::new();
     for &pattern in &options.patterns {
@@ -165,9 +170,10 @@ fn print(row: &Row) {
     let mut nanoseconds = row.nanoseconds.clone();
     nanoseconds.sort_by(f64::total_cmp);
     let (median, slowest) = (nanoseconds[(nanoseconds.len() - 1) / 2], nanoseconds[nanoseconds.len() - 1]);
+    let waited = row.waited.map_or("-".to_string(), |share| format!("{:.0} %", 100.0 * share));
     let ratio = row.ratio.map_or("-".to_string(), |ratio| format!("{ratio:.2}"));
     println!(
-        "{:<8} {:<18} {:>9} {:>8} {:>12.2} {ratio:>7} {median:>10.1} {slowest:>10.1}{}",
+        "{:<8} {:<18} {:>9} {:>8} {:>12.2} {ratio:>7} {median:>10.1} {slowest:>10.1} {waited:>7}{}",
         row.pattern.name(),
         row.case.name,
         row.flows,
@@ -181,6 +187,8 @@ fn print(row: &Row) {
 struct Done {
     packets: u64,
     nanoseconds: u128,
+    /// The share of its time in which it waited for its processor; `None` where the kernel does not say.
+    waited: Option<f64>,
 }
 
 impl Done {
@@ -208,6 +216,7 @@ fn measure(pattern: Pattern, case: Case, flows: u32, workers: u32, processors: &
         packets_per_second: rate(median),
         ratio: None,
         nanoseconds: median.iter().map(Done::per_packet).collect(),
+        waited: median.iter().filter_map(|done| done.waited).max_by(f64::total_cmp),
     }
 }
 
@@ -283,10 +292,11 @@ fn port_of(share: Share) -> BenchPort {
     port
 }
 
-/// Takes about `packets` packets through the worker, or at least one batch until the run is over; the making of the frames
-/// is not in the time.
+/// Takes about `packets` packets through the worker, or at least one batch until the run is over; the making of the
+/// frames is not in the time.
 fn take(director: &mut Director, packets: u64, is_over: &AtomicBool) -> Done {
-    let mut done = Done { packets: 0, nanoseconds: 0 };
+    let mut done = Done { packets: 0, nanoseconds: 0, waited: None };
+    let (begin, before) = (Instant::now(), waited());
     while done.packets < packets {
         director.prepare();
         let start = Instant::now();
@@ -296,7 +306,15 @@ fn take(director: &mut Director, packets: u64, is_over: &AtomicBool) -> Done {
             break;
         }
     }
+    let passed = begin.elapsed().as_nanos() as f64;
+    done.waited = waited().zip(before).map(|(after, before)| (after - before) as f64 / passed);
     done
+}
+
+/// Nanoseconds that this thread has been ready to run and has not run: other work was on its processor.
+fn waited() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').nth(1)?.parse().ok()
 }
 
 fn json(rows: &[Row]) -> String {
@@ -312,6 +330,7 @@ fn json(rows: &[Row]) -> String {
                 "takes_turns": row.takes_turns,
                 "packets_per_second": row.packets_per_second.round(),
                 "ratio_to_one": row.ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0),
+                "waited": row.waited.map(|share| (share * 1000.0).round() / 1000.0),
                 "ns_per_packet": row.nanoseconds.iter().copied().map(round).collect::<Vec<_>>(),
             })
         })

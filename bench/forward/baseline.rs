@@ -1,7 +1,7 @@
 //! Counts of instructions that were recorded before, and what to say of new ones.
 //!
-//! The file is JSON: the compiler (`rustc`, as `rustc --version` prints it), the triple that it compiled for (`target`), and
-//! `counts`, one a case and number of flows. Counts compare for one compiler and one target only.
+//! The file is JSON: the compiler (`rustc`, as `rustc --version` prints it), the triple that it compiled for
+//! (`target`), and `counts`, one a case and number of flows. Counts compare for one compiler and one target only.
 
 use serde::{Deserialize, Serialize};
 

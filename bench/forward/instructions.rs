@@ -1,12 +1,11 @@
 //! Instructions a packet, counted by valgrind's callgrind, as a gate against regressions.
 //!
-//! Not with the crate gungraun: it counts one run of a function from its start, with its first batches and the making of
-//! tables or with a toggle as here, and needs a runner of exactly its version installed; a difference of two runs of this
-//! program leaves both out.
+//! Not with the crate gungraun: its runner is a second program to install, of exactly its version, and counts one run,
+//! with its first batches; the difference of a long run and a short one leaves those out.
 //!
-//! Counts of two runs are the same to the last instruction: seeds are fixed, the worker's clock is virtual, nothing on the
-//! way of a packet depends on addresses or on a map's random keys, frames are made outside of what is counted, and the
-//! environment is empty. What remains of the machine is the C library's copying (below 1 %).
+//! Counts of two runs are the same to the last instruction: seeds are fixed, the worker's clock is virtual, nothing on
+//! the way of a packet depends on addresses or on a map's random keys, frames are made outside of what is counted, and
+//! the environment is empty. What remains of the machine is the C library's copying (below 1 %).
 
 use std::process::{Command, ExitCode};
 
