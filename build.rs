@@ -1,4 +1,5 @@
-//! Compiles the BPF programs in `bpf/` with clang; `host` embeds the objects.
+//! Compiles the BPF programs in `bpf/` with clang; `host` embeds the objects. Names the compiler, for `bench/forward`,
+//! whose counts of instructions compare for one compiler only.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +19,15 @@ fn main() {
             println!("cargo::error={reason}");
         }
     }
+    name_compiler();
+}
+
+/// What `env!` finds: the version line of rustc, and the triple that it compiles for.
+fn name_compiler() {
+    let rustc = std::env::var_os("RUSTC").expect("cargo sets RUSTC");
+    let output = Command::new(rustc).arg("--version").output().expect("rustc runs");
+    println!("cargo::rustc-env=LVX_RUSTC={}", String::from_utf8_lossy(&output.stdout).trim());
+    println!("cargo::rustc-env=LVX_TARGET={}", std::env::var("TARGET").expect("cargo sets TARGET"));
 }
 
 fn compile(source: &str, object: &str) -> Result<(), String> {

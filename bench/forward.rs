@@ -7,9 +7,10 @@
 //! - *touch*: that loop with one prefetched random touch of a table of one line a flow.
 //!
 //! Options after `--`: `--flows N,…`, `--case NAME,…`, `--packets N` (a run), `--runs N`, `--json FILE`, `--quick`;
-//! `--instructions` counts instructions with valgrind's callgrind instead of time. `--json` writes both, with the memory
-//! of a connection, as an array of `{"case","flows","ns_per_packet","instructions_per_packet","bytes_per_connection"}`;
-//! figures that are not known are null.
+//! `--instructions` counts instructions with valgrind's callgrind instead of time; with `--check FILE` it holds all
+//! cases to the counts recorded there ([`instructions`]), with `--write FILE` it records them anew. `--json` writes both
+//! times and counts, with the memory of a connection, as an array of `{"case","flows","ns_per_packet",
+//! "instructions_per_packet","bytes_per_connection"}`; figures that are not known are null.
 //!
 //! A last line says what measuring for `lvx latency` costs a worker.
 //!
@@ -17,16 +18,20 @@
 
 #![allow(clippy::disallowed_methods)] // A benchmark reads the clock.
 
+#[path = "forward/baseline.rs"]
+mod baseline;
 #[path = "forward/case.rs"]
 mod case;
 #[path = "forward/director.rs"]
 mod director;
+#[path = "forward/instructions.rs"]
+mod instructions;
 #[path = "forward/port.rs"]
 mod port;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::process::Command;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -96,6 +101,9 @@ struct Options {
     runs: usize,
     json: Option<String>,
     instructions: bool,
+    /// Files to hold the counts to, and to record them in.
+    check: Option<String>,
+    write: Option<String>,
     single: bool,
 }
 
@@ -107,6 +115,8 @@ fn options() -> Options {
         runs: 7,
         json: None,
         instructions: false,
+        check: None,
+        write: None,
         single: false,
     };
     let mut words = std::env::args().skip(1);
@@ -125,31 +135,48 @@ fn options() -> Options {
             "--json" => options.json = Some(value()),
             "--quick" => (options.packets, options.runs) = (300_000, 3),
             "--instructions" => options.instructions = true,
+            "--check" => options.check = Some(value()),
+            "--write" => options.write = Some(value()),
             "--single" => options.single = true,
             "--bench" => {}
             _ => usage(),
         }
+    }
+    let has_file = options.check.is_some() || options.write.is_some();
+    if has_file && (!options.instructions || options.json.is_some()) {
+        usage();
+    }
+    // A file holds all cases.
+    if options.write.is_some() && (options.check.is_some() || options.cases.len() < CASES.len()) {
+        usage();
     }
     options
 }
 
 fn usage() -> ! {
     let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-    eprintln!("options: --flows N,…  --case NAME,…  --packets N  --runs N  --json FILE  --quick  --instructions");
+    eprintln!("options: --flows N,…  --case NAME,…  --packets N  --runs N  --json FILE  --quick");
+    eprintln!("instructions instead of time: --instructions [--check FILE | --write FILE]");
     eprintln!("cases: {}", names.join(" "));
     std::process::exit(2)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let options = options();
     if options.single {
         // For callgrind, which counts within `Director::step` alone.
         let flows = options.flows.as_ref().map_or(1, |flows| flows[0]);
         run(&mut Director::new(options.cases[0], flows), options.packets);
-        return;
+        return ExitCode::SUCCESS;
+    }
+    match (&options.check, &options.write) {
+        (Some(path), _) => return instructions::check(path, &gate(&options)),
+        (_, Some(path)) => return instructions::write(path, &gate(&options)),
+        _ => {}
     }
     if options.instructions && options.json.is_none() {
-        return print_instructions(&options);
+        instructions::print(&plan(&options));
+        return ExitCode::SUCCESS;
     }
     println!("ns a packet, median (least) of {} runs of {} packets", options.runs, options.packets);
     println!(
@@ -161,6 +188,13 @@ fn main() {
     if let Some(path) = &options.json {
         std::fs::write(path, json(&rows)).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
+    ExitCode::SUCCESS
+}
+
+/// The cases and flows of the gate.
+fn gate(options: &Options) -> Vec<(Case, u32)> {
+    let flows = options.flows.as_deref().unwrap_or(&[instructions::FLOWS_GATE]);
+    options.cases.iter().flat_map(|&case| flows.iter().map(move |&flows| (case, flows))).collect()
 }
 
 /// The cases and flows of a run.
@@ -192,7 +226,7 @@ fn run(director: &mut Director, packets: u64) -> f64 {
 
 fn measure(case: Case, flows: u32, options: &Options) -> Row {
     let (totals, octets) = match case.traffic {
-        Traffic::Known | Traffic::BothWays => known(case, flows, options),
+        Traffic::Known | Traffic::BothWays | Traffic::Answers => known(case, flows, options),
         Traffic::New => (opened(case, flows, options), None),
         Traffic::Flood => (flooded(case, flows, options), None),
     };
@@ -200,7 +234,7 @@ fn measure(case: Case, flows: u32, options: &Options) -> Row {
         |touch| median(&(0..options.runs).map(|_| floor(case, flows, options.packets, touch)).collect::<Vec<_>>());
     let (copy, touch) = (floor(false), floor(true));
     let least = totals.iter().copied().fold(f64::INFINITY, f64::min);
-    let instructions = options.instructions.then(|| instructions(case, flows));
+    let instructions = options.instructions.then(|| instructions::count(case, flows));
     let row = Row { case, flows, total: median(&totals), copy, touch, octets, instructions };
     let octets = row.octets.map_or("-".to_string(), |octets| format!("{octets:.1}"));
     println!("{:<20} {flows:>9} {:>9.1} {least:>9.1} {copy:>9.1} {touch:>9.1} {octets:>12}", case.name, row.total);
@@ -248,6 +282,7 @@ fn flooded(case: Case, flows: u32, options: &Options) -> Vec<f64> {
     let mut director = Director::new(case, flows);
     let (used, _) = director.shared.connections.used();
     run(&mut director, options.packets / 4);
+    // The reading of the memory's size allocates itself.
     let before = resident();
     let allocations = ALLOCATIONS.load(Relaxed);
     let totals: Vec<f64> = (0..options.runs).map(|_| run(&mut director, options.packets)).collect();
@@ -312,35 +347,6 @@ fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn print_instructions(options: &Options) {
-    println!("{:<20} {:>9} {:>22}", "case", "flows", "instructions a packet");
-    for (case, flows) in plan(options) {
-        println!("{:<20} {flows:>9} {:>22.1}", case.name, instructions(case, flows));
-    }
-}
-
-/// Instructions a packet: callgrind's count of a long run less that of a short one.
-fn instructions(case: Case, flows: u32) -> f64 {
-    // Under callgrind a table of ten million takes minutes, and instructions do not know how many there are.
-    let flows = flows.min(100_000);
-    let (few, many) = (6400, 64_000);
-    let count = |packets: u64| -> u64 {
-        let program = std::env::current_exe().expect("a benchmark has a path");
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
-            .arg("--toggle-collect=*Director*step*")
-            .arg(program)
-            .args(["--single", "--case", case.name, "--flows", &flows.to_string()])
-            .args(["--packets", &packets.to_string()])
-            .output()
-            .expect("valgrind is installed");
-        let text = String::from_utf8_lossy(&output.stderr);
-        let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1));
-        collected.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("valgrind said: {text}"))
-    };
-    (count(many) - count(few)) as f64 / (many - few) as f64
 }
 
 fn json(rows: &[Row]) -> String {

@@ -77,7 +77,7 @@ LAB_PACKAGES=(ip=iproute2 nginx=nginx-light curl=curl ethtool=ethtool /usr/bin/p
 TEST_PACKAGES=(iperf3=iperf3 dnsmasq=dnsmasq-base dig=bind9-dnsutils socat=socat setpriv=util-linux unshare=util-linux
     iptables=iptables ping=iputils-ping vsftpd=vsftpd
     shellcheck=shellcheck tshark=tshark prometheus-node-exporter=prometheus-node-exporter ldirectord=ldirectord
-    libnet-inet6glue-perl)
+    valgrind=valgrind libnet-inet6glue-perl)
 
 # The person behind sudo: Rust is most often theirs, and so should be what it builds.
 if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" -eq 0 ]; then

@@ -1,5 +1,7 @@
 //! What the benchmark sends: cases, endpoints, frames.
 
+#![allow(dead_code)] // Each benchmark uses a part.
+
 use lvx::base::{Address, Endpoint};
 use lvx::service::{Method, Protocol, Tunnel, TunnelChecksum};
 use lvx::wire::checksum;
@@ -14,6 +16,8 @@ pub enum Traffic {
     Known,
     /// The same, every other packet an answer of its real server.
     BothWays,
+    /// The answers of those real servers alone.
+    Answers,
     /// SYNs of clients never seen before, and there is room for each.
     New,
     /// SYNs of clients never seen before that never come back; the table is full of such.
@@ -73,7 +77,7 @@ impl Case {
 
     /// True when connections are there before the measurement.
     pub fn is_known(&self) -> bool {
-        matches!(self.traffic, Traffic::Known | Traffic::BothWays)
+        matches!(self.traffic, Traffic::Known | Traffic::BothWays | Traffic::Answers)
     }
 
     /// Address and port of a virtual service.

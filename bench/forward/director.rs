@@ -1,6 +1,9 @@
-//! The director of a case, without a port of the kernel's: services, routes, connections, one worker.
+//! The director of a case, without a port of the kernel's: services, routes, connections, a worker.
+
+#![allow(dead_code)] // Each benchmark uses a part.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lvx::base::{Family, Instant, Lock, Rng};
 use lvx::conn::{Direction, EntryId, Event, Flags, Inserted, Key, New, TableConfig, tcp};
@@ -37,6 +40,11 @@ const CONNECTIONS_MAX: u32 = 1 << 20;
 /// Frames that a worker takes in so long, nanoseconds a batch: the time that timers see.
 const BATCH_NANOSECONDS: u64 = 64 * 60;
 
+/// When a director starts.
+const START: Instant = Instant::from_seconds(1);
+/// After so long no connection of START is left.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// A director that a case runs in.
 pub struct Director {
     pub shared: Arc<Shared>,
@@ -56,35 +64,38 @@ impl Director {
 
     /// The same in a table of this size.
     pub fn with_table(case: Case, flows: u32, connections_max: u32) -> Self {
-        let lines = net_file::parse(NET).unwrap();
-        let mut database = Database::new(&["eth0".to_string(), "eth1".to_string()]);
-        for line in &lines {
-            database.apply(line).unwrap();
-        }
-        for number in 0..if case.v6 { 0 } else { case.servers() } {
-            let address = case.server(number).address;
-            let line =
-                format!("neigh add {address} lladdr 02:00:00:02:{:02x}:{:02x} dev eth1", number >> 8, number & 0xff);
-            database.apply(&net_file::parse_line(&line).unwrap().unwrap()).unwrap();
-        }
-        let table = TableConfig { connections_max, bucket_bits: 12 };
-        let shared = Arc::new(Shared::new(1, table, database.snapshot(), &mut Rng::new(1)));
-        publish(&shared, case);
-        // As lvxd does.
-        shared.connections.populate();
-        let now = Instant::from_seconds(1);
+        let shared = share(case, connections_max, 1);
         let (count, events): (u32, &[tcp::Event]) = match case.traffic {
-            Traffic::Known | Traffic::BothWays => (flows, &[tcp::Event::Syn, tcp::Event::Ack]),
+            Traffic::Known | Traffic::BothWays | Traffic::Answers => (flows, &[tcp::Event::Syn, tcp::Event::Ack]),
             Traffic::Flood => (connections_max, &[tcp::Event::Syn]),
             Traffic::New => (0, &[]),
         };
         for flow in 0..count {
-            connect(&shared, case, flow, events, now);
+            connect(&shared, case, flow, events, START);
         }
         let mut port = BenchPort::new(case, flows);
         port.start_at(count);
-        let worker = Worker::new(port, Forwarder::new(Arc::clone(&shared), 0), now);
-        Self { shared, worker, now }
+        Self::join(shared, 0, port)
+    }
+
+    /// What `workers` workers share when there are `flows` established connections, in a table that has room for `room`
+    /// more. The table has been full before: no page of it is touched for the first time.
+    pub fn share(case: Case, flows: u32, room: u32, workers: usize) -> Arc<Shared> {
+        let shared = share(case, CONNECTIONS_MAX.max(flows + room), workers);
+        for flow in 0..flows + room {
+            connect(&shared, case, flow, &[tcp::Event::Syn], START);
+        }
+        shared.connections.sweep_all(START + LONG);
+        for flow in 0..flows {
+            connect(&shared, case, flow, &[tcp::Event::Syn, tcp::Event::Ack], START);
+        }
+        shared
+    }
+
+    /// Worker `number` of those that share this.
+    pub fn join(shared: Arc<Shared>, number: usize, port: BenchPort) -> Self {
+        let worker = Worker::new(port, Forwarder::new(Arc::clone(&shared), number), START);
+        Self { shared, worker, now: START }
     }
 
     /// Octets of the table for each connection that there is room for: buckets, entries and all that belongs to them.
@@ -103,7 +114,7 @@ impl Director {
     #[inline(never)]
     pub fn step(&mut self) -> u64 {
         let taken = self.worker.step(self.now) as u64;
-        self.now = self.now + std::time::Duration::from_nanos(BATCH_NANOSECONDS);
+        self.now = self.now + Duration::from_nanos(BATCH_NANOSECONDS);
         taken
     }
 
@@ -113,6 +124,26 @@ impl Director {
             connect(&self.shared, case, flow, &[tcp::Event::Syn, tcp::Event::Ack], self.now);
         }
     }
+}
+
+/// Services and routes of a case, for so many workers, without connections.
+fn share(case: Case, connections_max: u32, workers: usize) -> Arc<Shared> {
+    let lines = net_file::parse(NET).unwrap();
+    let mut database = Database::new(&["eth0".to_string(), "eth1".to_string()]);
+    for line in &lines {
+        database.apply(line).unwrap();
+    }
+    for number in 0..if case.v6 { 0 } else { case.servers() } {
+        let address = case.server(number).address;
+        let line = format!("neigh add {address} lladdr 02:00:00:02:{:02x}:{:02x} dev eth1", number >> 8, number & 0xff);
+        database.apply(&net_file::parse_line(&line).unwrap().unwrap()).unwrap();
+    }
+    let table = TableConfig { connections_max, bucket_bits: 12 };
+    let shared = Arc::new(Shared::new(workers, table, database.snapshot(), &mut Rng::new(1)));
+    publish(&shared, case);
+    // As lvxd does.
+    shared.connections.populate();
+    shared
 }
 
 fn publish(shared: &Shared, case: Case) {
@@ -141,7 +172,8 @@ fn publish(shared: &Shared, case: Case) {
     shared.services.publish(services);
 }
 
-fn destination_id(server: u32) -> DestinationId {
+/// The number of a real server's destination.
+pub fn destination_id(server: u32) -> DestinationId {
     DestinationId(server + 1)
 }
 

@@ -1,5 +1,7 @@
 //! A port in memory whose frames are made before the clock runs.
 
+#![allow(dead_code)] // Each benchmark uses a part.
+
 use std::collections::VecDeque;
 
 use lvx::base::memory::{Line, Slab, prefetch};
@@ -22,6 +24,8 @@ pub struct BenchPort {
     ready: Vec<Frame>,
     templates: [Vec<u8>; 2],
     case: Case,
+    /// Known flows: so many, from this number on.
+    first: u32,
     flows: u32,
     next: u32,
     packet: u64,
@@ -41,6 +45,7 @@ impl BenchPort {
             ready: Vec::with_capacity(BATCH_FRAMES),
             templates: [case.template(false), case.template(true)],
             case,
+            first: 0,
             flows,
             next: 0,
             packet: 0,
@@ -50,9 +55,14 @@ impl BenchPort {
         }
     }
 
-    /// Sends SYNs of flows from `first` on.
+    /// Sends SYNs of flows from `first` on; of known ones, begins at this place in their order.
     pub fn start_at(&mut self, first: u32) {
         self.next = first;
+    }
+
+    /// Sends packets of known flows from number `first` on.
+    pub fn serve_from(&mut self, first: u32) {
+        self.first = first;
     }
 
     /// Known flows: all of them without order, by a generator of full period modulo a power of two. New ones: in turn;
@@ -66,7 +76,7 @@ impl BenchPort {
         loop {
             self.next = self.next.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f) & mask;
             if self.next < self.flows {
-                return self.next;
+                return self.first + self.next;
             }
         }
     }
@@ -77,7 +87,11 @@ impl BenchPort {
             let Some(chunk) = self.free.pop() else { return };
             let flow = self.next_flow();
             self.packet += 1;
-            let answer = self.case.traffic == Traffic::BothWays && self.packet.is_multiple_of(2);
+            let answer = match self.case.traffic {
+                Traffic::BothWays => self.packet.is_multiple_of(2),
+                Traffic::Answers => true,
+                Traffic::Known | Traffic::New | Traffic::Flood => false,
+            };
             let template = &self.templates[usize::from(answer)];
             let start = chunk + HEADROOM_OCTETS as u64;
             let frame = &mut self.memory[start as usize..start as usize + template.len()];
