@@ -155,6 +155,11 @@ impl<T: Zeroed> Slab<T> {
         }
     }
 
+    /// Octets of its values, without what alignment takes of the address space.
+    pub fn octets(&self) -> usize {
+        size_of_val::<[T]>(self)
+    }
+
     /// True for a slab on huge pages that were set apart.
     pub const fn is_hugetlb(&self) -> bool {
         matches!(self.source, Source::Hugetlb { .. })

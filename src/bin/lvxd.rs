@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=27))]
     conn_tab_bits: u8,
 
-    /// Most connections of each address family; their memory is reserved at start and used as they come.
+    /// Most connections of each address family; their memory is taken at the start.
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 27))]
     conn_max: u32,
     /// Take the connection table's memory as it is needed, not at the start: new connections may wait for a page

@@ -44,6 +44,9 @@ pub(super) trait Cells {
     /// Octets of address space.
     fn size_octets(&self) -> usize;
 
+    /// Octets of the cells.
+    fn octets(&self) -> usize;
+
     /// Has the kernel give all memory now.
     fn populate(&self);
 }
@@ -88,6 +91,10 @@ impl Cells for CellsV4 {
         self.0.size_octets()
     }
 
+    fn octets(&self) -> usize {
+        self.0.octets()
+    }
+
     fn populate(&self) {
         self.0.populate();
     }
@@ -125,6 +132,10 @@ impl Cells for CellsV6 {
 
     fn size_octets(&self) -> usize {
         self.near.size_octets() + self.far.size_octets()
+    }
+
+    fn octets(&self) -> usize {
+        self.near.octets() + self.far.octets()
     }
 
     fn populate(&self) {
@@ -203,5 +214,9 @@ impl<C: Cells> Pool<C> {
 
     pub(super) fn size_octets(&self) -> usize {
         self.cells.size_octets()
+    }
+
+    pub(super) fn octets(&self) -> usize {
+        self.cells.octets()
     }
 }

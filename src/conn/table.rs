@@ -226,10 +226,10 @@ impl Table {
     /// backups have each. Timers have no memory of their own.
     pub fn octets_of(&self, family: Family) -> usize {
         let (entries, ends) = match family {
-            Family::V4 => (self.v4.size_octets(), &self.sync_ends[0]),
-            Family::V6 => (self.v6.size_octets(), &self.sync_ends[1]),
+            Family::V4 => (self.v4.octets(), &self.sync_ends[0]),
+            Family::V6 => (self.v6.octets(), &self.sync_ends[1]),
         };
-        self.buckets.size_octets() + entries + ends.size_octets()
+        self.buckets.octets() + entries + ends.octets()
     }
 
     /// The keyed hash of a client's endpoint: the bucket in its low bits, the tag in its high ones.
