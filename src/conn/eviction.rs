@@ -7,6 +7,9 @@
 //! 2. connections that are closing;
 //! 3. connections that have been quiet for a minute, established ones included.
 //!
+//! A template whose last connection has ended counts as the first when nothing confirmed it, as those of UDP without
+//! answers through the director never are. On a backup, quiet is what the master says little of.
+//!
 //! Where it finds none of these, the new entry is refused. What controls others stays, and so do busy connections.
 //!
 //! This is the order of the kernel's `drop_entry` defence (`ip_vs_random_dropentry`, Linux 6.1), which works by the second
@@ -54,9 +57,9 @@ impl Rank {
         }
         match (entry.protocol(), entry.state()) {
             (Some(Protocol::Tcp), tcp::SYN_RECV | tcp::SYNACK) => Some(Rank::HalfOpen),
-            (Some(Protocol::Sctp), sctp::INIT1 | sctp::INIT) => Some(Rank::HalfOpen),
+            (Some(Protocol::Sctp), state) if sctp::is_opening(state) => Some(Rank::HalfOpen),
             (Some(Protocol::Tcp), tcp::NONE | tcp::ESTABLISHED | tcp::SYN_SENT | tcp::LISTEN)
-            | (Some(Protocol::Sctp), sctp::ESTABLISHED)
+            | (Some(Protocol::Sctp), sctp::NONE | sctp::ESTABLISHED)
             | (Some(Protocol::Udp) | None, _) => is_quiet(entry, now_ticks).then_some(Rank::Quiet),
             (Some(Protocol::Tcp | Protocol::Sctp), _) => Some(Rank::Closing),
         }
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
     use crate::base::{Duration, Endpoint, Rng};
     use crate::conn::{Direction, Event, Inserted, Key, New, TableConfig};
-    use crate::service::{DestinationId, Destinations, Method};
+    use crate::service::{DestinationId, Destinations, FullNat, Method};
 
     const FULL: u32 = 64;
 
@@ -256,6 +259,48 @@ mod tests {
             assert!(insert(&table, &new(Protocol::Tcp, client), &[SYN], now), "{client}");
             assert_eq!(table.used().0, FULL);
         }
+    }
+
+    /// What persistent services and full NAT need beside a connection finds room as a connection does.
+    #[test]
+    fn templates_and_local_ports_find_room_too() {
+        let (table, now) = (table(), Instant::from_seconds(1));
+        for client in 0..FULL {
+            assert!(insert(&table, &new(Protocol::Tcp, client), &[SYN], now));
+        }
+        let mut template = new(Protocol::Tcp, 500);
+        template.flags = template.flags.with(Flags::TEMPLATE);
+        let hash = table.hash(template.key.protocol, template.key.client);
+        assert!(matches!(table.insert_template(hash, &template, &[], now), Inserted::New(_)));
+        let (local, server) = ("10.2.0.254".parse().unwrap(), "10.2.0.1".parse().unwrap());
+        let (local, server) = (Endpoint::new(local, 1024), Endpoint::new(server, 80));
+        let reservation = table.reserve(Protocol::Tcp, local, server, FullNat::Silent, now);
+        assert!(matches!(reservation, crate::conn::Reservation::Made(_)));
+        assert_eq!(evicted(&table), [2, 0, 0]);
+        assert_eq!((table.used().0, table.counters().full.load(Relaxed)), (FULL, 0));
+    }
+
+    /// Room that one thread makes others take; none of them is refused while there is something that can go.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // Threads are what is tested.
+    fn nobody_is_refused_while_half_open_connections_are_left() {
+        let (table, now) = (table(), Instant::from_seconds(1));
+        for client in 0..FULL {
+            assert!(insert(&table, &new(Protocol::Tcp, client), &[SYN], now));
+        }
+        std::thread::scope(|scope| {
+            for thread in 1..4 {
+                let table = &table;
+                scope.spawn(move || {
+                    for client in 0..2000 {
+                        insert(table, &new(Protocol::Tcp, thread * 10_000 + client), &[SYN], now);
+                    }
+                });
+            }
+        });
+        assert_eq!(table.used().0, FULL);
+        let refused = table.counters().full.load(Relaxed);
+        assert!(refused < 60, "{refused} of 6000 were refused");
     }
 
     #[test]

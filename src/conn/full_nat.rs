@@ -49,6 +49,7 @@ impl Table {
     ) -> Reservation {
         let hash = self.hash(Some(protocol), local);
         let matches = is_alias(protocol, local, server);
+        self.make_room_if_full(local.address.family(), now);
         let (held, now_ticks) = (Held::lock(self.bucket_of(hash)), ticks(now));
         if let Some((alias, slot)) = self.search(held.bucket, hash, now_ticks, matches) {
             if alias.controlled() > 0 {
@@ -72,9 +73,12 @@ impl Table {
             controller: EntryId::NONE,
             timeout_s: 0,
         };
-        match self.insert_into(held, hash, &new, now_ticks).or_refused(self) {
+        match self.insert_into(held, hash, &new, now_ticks) {
             Inserted::New(found) => Reservation::Made(Reserved(found.control())),
-            Inserted::Existing(_) | Inserted::Full => Reservation::Full,
+            Inserted::Existing(_) | Inserted::Full => {
+                self.count_refused();
+                Reservation::Full
+            }
         }
     }
 

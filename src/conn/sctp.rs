@@ -68,6 +68,12 @@ pub fn is_active(state: State) -> bool {
     state == ESTABLISHED
 }
 
+/// True for the states of a handshake.
+#[inline]
+pub fn is_opening(state: State) -> bool {
+    (INIT1.0..=COOKIE_ECHOED.0).contains(&state.0)
+}
+
 /// Timeout of a state, seconds.
 pub fn timeout_s(state: State) -> u32 {
     PROPERTIES.get(usize::from(state.0)).map_or(2, |(_, timeout)| *timeout)

@@ -28,6 +28,9 @@ pub const OVERFLOW_MAX: usize = 64;
 /// Entries whose end was put off that may wait for the master to tell backups of them; more are not told of.
 pub const POSTPONED_MAX: usize = 1 << 10;
 
+/// How often room is made for one entry: others may take it first.
+const ROOM_ATTEMPTS: usize = 3;
+
 /// Connections for which a bucket is meant; the average bucket is a little over half full.
 const CONNECTIONS_PER_BUCKET: u32 = 4;
 
@@ -83,9 +86,9 @@ pub enum Inserted<'t> {
 
 impl Inserted<'_> {
     /// The same, a refusal counted.
-    pub(super) fn or_refused(self, table: &Table) -> Self {
+    fn or_refused(self, table: &Table) -> Self {
         if matches!(self, Inserted::Full) {
-            table.counters.full.fetch_add(1, Ordering::Relaxed);
+            table.count_refused();
         }
         self
     }
@@ -185,6 +188,18 @@ impl Table {
         (self.v4.used(), self.v6.used())
     }
 
+    /// Makes room in a full table, if anything in it can go. The caller holds no bucket.
+    pub(super) fn make_room_if_full(&self, family: Family, now: Instant) {
+        if self.is_exhausted(family) {
+            self.make_room(family, now);
+        }
+    }
+
+    pub(super) fn count_refused(&self) {
+        self.counters.full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True when no cell of the family is left.
     fn is_exhausted(&self, family: Family) -> bool {
         let used = match family {
             Family::V4 => self.v4.used(),
@@ -319,6 +334,10 @@ impl Table {
     /// Adds a template, unless there is one with its key and data. `data` is what its persistence engine remembers
     /// it by, at most [`ENGINE_DATA_OCTETS_MAX`](crate::conn::engine_data::ENGINE_DATA_OCTETS_MAX) octets; empty for none.
     pub fn insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Inserted<'_> {
+        self.with_room(new.family(), now, || self.try_insert_template(hash, new, data, now))
+    }
+
+    fn try_insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Inserted<'_> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         if let Some((entry, slot)) = self.search(bucket.bucket, hash, now_ticks, self.is_template(&new.key, data)) {
@@ -328,13 +347,10 @@ impl Table {
             [] => 0,
             data => match self.engine_records.store(data) {
                 Some(record) => record,
-                None => {
-                    self.counters.full.fetch_add(1, Ordering::Relaxed);
-                    return Inserted::Full;
-                }
+                None => return Inserted::Full,
             },
         };
-        let inserted = self.insert_into(bucket, hash, new, now_ticks).or_refused(self);
+        let inserted = self.insert_into(bucket, hash, new, now_ticks);
         match &inserted {
             Inserted::New(found) => found.entry.set_extra(record),
             Inserted::Existing(_) | Inserted::Full if record != 0 => self.engine_records.free(record),
@@ -446,11 +462,26 @@ impl Table {
     /// Adds a connection, unless one with its key exists. Binds the destination. In a full table another entry may go
     /// for it (see `eviction`).
     pub fn insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
-        if self.is_exhausted(new.family()) {
-            // When nothing can go, the attempt says so.
-            self.make_room(new.family(), now);
+        self.with_room(new.family(), now, || self.try_insert(hash, new, now))
+    }
+
+    /// Tries to insert; where no cell was left for it another entry may go, and it is tried again. What room is made
+    /// another worker may take, so that one attempt is not enough.
+    pub(super) fn with_room<'t>(
+        &'t self,
+        family: Family,
+        now: Instant,
+        attempt: impl Fn() -> Inserted<'t>,
+    ) -> Inserted<'t> {
+        let mut inserted = attempt();
+        for _ in 0..ROOM_ATTEMPTS {
+            let is_short = matches!(inserted, Inserted::Full) && self.is_exhausted(family);
+            if !is_short || !self.make_room(family, now) {
+                break;
+            }
+            inserted = attempt();
         }
-        self.try_insert(hash, new, now).or_refused(self)
+        inserted.or_refused(self)
     }
 
     fn try_insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {

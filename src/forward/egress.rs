@@ -364,6 +364,7 @@ impl Forwarder {
                 self.paths.resize(position + 1, CachedPath::STALE);
                 self.outers.resize(position + 1, Outer::new(nowhere, nowhere, Tunnel::Ipip));
             }
+            self.lanes.forget_one(&self.slot.counters, id);
             self.paths[position] = CachedPath { version, path };
             self.outers[position] = Outer::new(source, address, tunnel);
         }

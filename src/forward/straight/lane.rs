@@ -126,6 +126,12 @@ impl Lanes {
         self.exits.get(target as usize).filter(|exit| exit.generation == self.generation)
     }
 
+    /// Makes the lane to one real server stale: what it was made of is different now.
+    pub(in crate::forward) fn forget_one(&self, counters: &WorkerCounters, id: DestinationId) {
+        let [state, ..] = counters.beside(id);
+        state.set(0);
+    }
+
     /// Has the lane to a real server made after the batch.
     #[cold]
     pub(super) fn want(&mut self, id: DestinationId) {
@@ -216,6 +222,11 @@ const KNOWN_V4: usize = 1 << 15;
 /// The same of IPv6.
 const KNOWN_V6: usize = 1 << 13;
 
+/// What stands where no address does: ones that no host has as its own, so that nothing is found that was not put there
+/// (255.255.255.255 is the broadcast address; the other reads as IPv4, see [`Address`]).
+const NOT_V4: u32 = u32::MAX;
+const NOT_V6: u128 = Address::UNSPECIFIED_V4.0;
+
 /// Local addresses that a worker has come across, each at the place of its hash: virtual addresses are few and clients
 /// many. What finds its place taken is looked up in the routes.
 pub(in crate::forward) struct Locals {
@@ -226,12 +237,12 @@ pub(in crate::forward) struct Locals {
 
 impl Default for Locals {
     fn default() -> Self {
-        Self { v4: vec![0; KNOWN_V4].into(), v6: vec![0; KNOWN_V6].into(), is_used: false }
+        Self { v4: vec![NOT_V4; KNOWN_V4].into(), v6: vec![NOT_V6; KNOWN_V6].into(), is_used: false }
     }
 }
 
 impl Locals {
-    /// True when the address is local; the unspecified ones are not.
+    /// True when the address was found to be local.
     #[inline(always)]
     pub(in crate::forward) fn has(&self, address: Address) -> bool {
         let place = place(address);
@@ -253,8 +264,8 @@ impl Locals {
     /// Forgets all.
     pub(in crate::forward) fn clear(&mut self) {
         if self.is_used {
-            self.v4.fill(0);
-            self.v6.fill(0);
+            self.v4.fill(NOT_V4);
+            self.v6.fill(NOT_V6);
             self.is_used = false;
         }
     }
@@ -268,4 +279,24 @@ const fn place(address: Address) -> usize {
         Family::V6 => (address.0 ^ address.0 >> 32 ^ address.0 >> 64) as u32,
     };
     (folded.wrapping_mul(0x9e37_79b9) >> 17) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_remembered_is_known() {
+        let mut locals = Locals::default();
+        let some =
+            ["0.0.0.0", "::", "10.9.0.1", "fd00:9::1", "255.255.255.254", "ffff::"].map(|text| text.parse().unwrap());
+        for round in 0..2 {
+            assert!(some.iter().all(|&address| !locals.has(address)), "round {round}");
+            for address in some {
+                locals.remember(address);
+                assert!(locals.has(address));
+            }
+            locals.clear();
+        }
+    }
 }

@@ -8,7 +8,9 @@
 //! What it does not know is said where it says no: [`read`] (headers), [`Forwarder::follow_straight`] (connections),
 //! [`lane`] (ways to servers and clients).
 //!
-//! **Invariant**: a packet ends on both ways in the same octets, table and counters (`tests`).
+//! **Invariant**: a packet ends on both ways in the same octets, table and counters (`director::tests::ways`), as soon as
+//! control has told of its changes (`Shared::changed`): the careful way sees a server that is being removed a little
+//! earlier.
 
 mod lane;
 mod read;
@@ -274,12 +276,14 @@ impl Forwarder {
         let matches = |entry: crate::conn::Entry<'_>| entry.is_answered_by(one.protocol, server, client);
         let Some(found) = connections.find_guessed(one.hash, one.guess, road.now_ticks, matches) else { return false };
         let destination = found.entry().destination();
-        let is_open = self.lanes.get(self.counters(), destination).is_some()
-            && self.lanes.exit(one.exit).is_some_and(|exit| exit.takes(frame.len(), one.length))
-            && !read::lacks_checksum(frame, one);
-        if !is_open {
+        if self.lanes.get(self.counters(), destination).is_none() {
             drop(found);
             self.lanes.want(destination);
+            return false;
+        }
+        let is_open = self.lanes.exit(one.exit).is_some_and(|exit| exit.takes(frame.len(), one.length))
+            && !read::lacks_checksum(frame, one);
+        if !is_open {
             return false;
         }
         one.set_new(self.follow_answer(found, one));
