@@ -29,7 +29,7 @@ pub const OVERFLOW_MAX: usize = 64;
 pub const POSTPONED_MAX: usize = 1 << 10;
 
 /// How often room is made for one entry: others may take it first.
-const ROOM_ATTEMPTS: usize = 3;
+const ROOM_ATTEMPTS: usize = 16;
 
 /// Connections for which a bucket is meant; the average bucket is a little over half full.
 const CONNECTIONS_PER_BUCKET: u32 = 4;
@@ -475,10 +475,10 @@ impl Table {
     ) -> Inserted<'t> {
         let mut inserted = attempt();
         for _ in 0..ROOM_ATTEMPTS {
-            let is_short = matches!(inserted, Inserted::Full) && self.is_exhausted(family);
-            if !is_short || !self.make_room(family, now) {
+            if !matches!(inserted, Inserted::Full) || self.is_exhausted(family) && !self.make_room(family, now) {
                 break;
             }
+            // There was room already, or there is now (unless the bucket takes no more, which costs as many looks).
             inserted = attempt();
         }
         inserted.or_refused(self)
