@@ -13,8 +13,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rustix::net::{AddressFamily, RecvFlags, SocketType, sockopt};
 
-use crate::net::{self, Net};
+use crate::net::Net;
 use crate::profile::{self, STAMPED};
+use crate::traffic::bind_packet_socket;
 
 /// Longest time that the histogram holds, nanoseconds.
 const LONGEST_NS: u64 = 10_000_000_000;
@@ -71,19 +72,8 @@ fn open(ip: usize) -> io::Result<OwnedFd> {
     }
     // The first question turns timestamps on and has no answer yet.
     let _ = arrived_ns(&socket);
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: protocol.as_raw().get() as u16,
-        sll_ifindex: net::index_of("e") as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let octets = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the address is valid for its length and outlives the call.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), octets) };
-    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    bind_packet_socket(&socket, protocol)?;
+    Ok(socket)
 }
 
 fn read(socket: &OwnedFd, ip: usize, stop: &AtomicBool) -> Histogram<u64> {

@@ -13,7 +13,7 @@ use lvx::port::xsk::{RING_SLOTS, XskConfig, XskMonitor, XskPort, XskQueue};
 use lvx::port::{BATCH_FRAMES, Port};
 use lvx::service::Method;
 use lvx::wire::checksum::{self, Update};
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, Protocol, SocketType, sockopt};
 
 use crate::bursts::{BURST, Gate};
 use crate::net::{self, Net};
@@ -301,6 +301,23 @@ fn settle(port: &mut XskPort, chunks: usize) -> u64 {
     }
 }
 
+/// Has a packet socket of the servers' namespace see their interface alone.
+pub fn bind_packet_socket(socket: &OwnedFd, protocol: Protocol) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.as_raw().get() as u16,
+        sll_ifindex: net::index_of("e") as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let octets = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the address is valid for its length and outlives the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), octets) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sees every frame that arrives at an interface, as the kernel got it.
 pub struct Tap {
     socket: OwnedFd,
@@ -315,24 +332,10 @@ impl Tap {
             let protocol = rustix::net::eth::ALL;
             let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, Some(protocol))?;
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_secs(5)))?;
-            let address = libc::sockaddr_ll {
-                sll_family: libc::AF_PACKET as u16,
-                sll_protocol: protocol.as_raw().get() as u16,
-                sll_ifindex: net::index_of("e") as i32,
-                sll_hatype: 0,
-                sll_pkttype: 0,
-                sll_halen: 0,
-                sll_addr: [0; 8],
-            };
-            let octets = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            // SAFETY: the address is valid for its length and outlives the call.
-            let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), octets) };
-            if result != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            bind_packet_socket(&socket, protocol)?;
             let ipip = Some(rustix::net::ipproto::IPIP);
             let tunnel = rustix::net::socket(AddressFamily::INET, SocketType::RAW, ipip)?;
-            Ok(Tap { socket, _tunnel: tunnel })
+            io::Result::Ok(Tap { socket, _tunnel: tunnel })
         });
         tap.map_err(|error| format!("a packet socket: {error}"))
     }

@@ -11,8 +11,9 @@ use std::ops::Deref;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-use crate::base::Counter;
 use rustix::mm::{self, MapFlags, ProtFlags};
+
+use crate::base::Counter;
 
 /// Types for which memory full of zeroes is a value, and which need no drop.
 ///
@@ -168,7 +169,7 @@ impl<T: Zeroed> Slab<T> {
     /// Has the kernel give all of its memory now, so that nobody waits for a page later. Where it declines (before Linux
     /// 5.14, or for want of memory), pages come as they are touched.
     pub fn populate(&self) {
-        let octets = size_of_val::<[T]>(self);
+        let octets = self.octets();
         if octets >= HUGE_PAGE {
             let start = self.start.as_ptr().cast::<c_void>();
             // SAFETY: the range is this slab's own, and this advice changes no content.

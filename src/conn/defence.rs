@@ -3,16 +3,14 @@
 
 use crate::base::{Instant, Rng};
 use crate::conn::bucket::Held;
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, ticks};
 use crate::conn::state::State;
-use crate::conn::table::{Place, Table};
+use crate::conn::table::Table;
 use crate::conn::{sctp, tcp};
 use crate::service::{DestinationId, Protocol};
 
 /// The defence looks at this part of the buckets each second.
 const PART_OF_BUCKETS: usize = 32;
-/// Entries whose timer was restarted within so many seconds are spared.
-const SPARED_S: u32 = 60;
 /// Entries with more packets than this are spared.
 const PACKETS_MAX: usize = 8;
 /// Connections of one bucket that are looked at for controllers to go with them.
@@ -27,9 +25,7 @@ pub struct DropEntry {
 impl DropEntry {
     /// Whether a quiet entry goes (`todrop_entry`).
     fn takes(&mut self, entry: Entry<'_>, now_ticks: u32) -> bool {
-        let left = entry.deadline().wrapping_sub(now_ticks) as i32;
-        let idle = i64::from(entry.timeout_s()) * i64::from(TICKS_PER_SECOND) - i64::from(left);
-        if idle < i64::from(SPARED_S * TICKS_PER_SECOND) {
+        if !entry.is_quiet(now_ticks) {
             return false;
         }
         let packets = entry.in_packets() as usize;
@@ -121,12 +117,12 @@ impl Table {
         let (mut count, mut gone) = (0, 0);
         {
             let held = Held::lock(self.bucket_at(bucket));
-            let mut drop_if = |place: Place| {
+            for place in self.places(held.bucket) {
                 let entry = self.entry(place.id);
                 // An alias without its connection is of no use; with it, it stays as long as that does.
                 let goes = if entry.flags().has(Flags::ALIAS) { entry.controlled() == 0 } else { condemned(entry) };
                 if !goes {
-                    return;
+                    continue;
                 }
                 let controller = entry.controller();
                 if !controller.is_none() && count < CONTROLLERS_MAX {
@@ -136,12 +132,6 @@ impl Table {
                 }
                 self.remove(held.bucket, place);
                 gone += 1;
-            };
-            for slot in held.bucket.taken() {
-                drop_if(Place { id: held.bucket.id(slot), slot: Some(slot as u8) });
-            }
-            for entry in self.overflow(held.bucket) {
-                drop_if(Place { id: entry.id(), slot: None });
             }
         }
         // Controllers stand in other buckets, and a thread holds one at a time.
@@ -153,13 +143,12 @@ impl Table {
     fn drop_unused(&self, id: EntryId, hash: u64, goes: impl Fn(Entry<'_>) -> bool) -> bool {
         let entry = self.entry(id);
         let held = Held::lock(self.bucket_of(hash));
-        let in_slot = held.bucket.taken().find(|&slot| held.bucket.id(slot) == id);
-        let is_here = in_slot.is_some() || self.overflow(held.bucket).any(|other| other.id() == id);
+        let Some(place) = self.place_of(held.bucket, id) else { return false };
         // Its cell may have been given to another entry meanwhile.
-        if !is_here || self.hash_of_entry(entry) != hash || entry.controlled() > 0 || !goes(entry) {
+        if self.hash_of_entry(entry) != hash || entry.controlled() > 0 || !goes(entry) {
             return false;
         }
-        self.remove(held.bucket, Place { id, slot: in_slot.map(|slot| slot as u8) });
+        self.remove(held.bucket, place);
         true
     }
 }

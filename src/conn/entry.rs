@@ -33,6 +33,9 @@ use crate::service::{DestinationId, Method, Protocol};
 pub const TICKS_PER_SECOND: u32 = 100;
 const TICK_NANOSECONDS: u64 = 1_000_000_000 / TICKS_PER_SECOND as u64;
 
+/// Entries whose timer was not restarted for so many seconds are quiet.
+const QUIET_S: u32 = 60;
+
 /// Longest timeout of an entry, seconds: the largest value of `ipvsadm -p` and `--set`, 31 days.
 pub const TIMEOUT_MAX_S: u32 = 31 * 24 * 60 * 60;
 
@@ -524,6 +527,13 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub fn is_expired(self, now_ticks: u32) -> bool {
         self.deadline().wrapping_sub(now_ticks) as i32 <= 0
+    }
+
+    /// True when the timer was not restarted within the last minute, as `drop_entry` asks.
+    pub(super) fn is_quiet(self, now_ticks: u32) -> bool {
+        let left = self.deadline().wrapping_sub(now_ticks) as i32;
+        let idle = i64::from(self.timeout_s()) * i64::from(TICKS_PER_SECOND) - i64::from(left);
+        idle >= i64::from(QUIET_S * TICKS_PER_SECOND)
     }
 
     /// Whole seconds left, rounded down.

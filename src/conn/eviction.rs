@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::base::memory::prefetch;
 use crate::base::{Family, Instant};
 use crate::conn::bucket::{Bucket, Held};
-use crate::conn::entry::{Entry, EntryId, Flags, TICKS_PER_SECOND, ticks};
+use crate::conn::entry::{Entry, EntryId, Flags, ticks};
 use crate::conn::state::State;
 use crate::conn::table::{Place, Table};
 use crate::conn::{sctp, tcp};
@@ -28,8 +28,6 @@ use crate::service::Protocol;
 
 /// Buckets that are looked at for one entry.
 pub const BUCKETS_MAX: usize = 32;
-/// Connections without a packet for so many seconds are quiet.
-const QUIET_S: u32 = 60;
 /// Buckets between the one that is looked at and the one that is asked for.
 const BUCKETS_AHEAD: usize = 2;
 
@@ -60,16 +58,10 @@ impl Rank {
             (Some(Protocol::Sctp), state) if sctp::is_opening(state) => Some(Rank::HalfOpen),
             (Some(Protocol::Tcp), tcp::NONE | tcp::ESTABLISHED | tcp::SYN_SENT | tcp::LISTEN)
             | (Some(Protocol::Sctp), sctp::NONE | sctp::ESTABLISHED)
-            | (Some(Protocol::Udp) | None, _) => is_quiet(entry, now_ticks).then_some(Rank::Quiet),
+            | (Some(Protocol::Udp) | None, _) => entry.is_quiet(now_ticks).then_some(Rank::Quiet),
             (Some(Protocol::Tcp | Protocol::Sctp), _) => Some(Rank::Closing),
         }
     }
-}
-
-fn is_quiet(entry: Entry<'_>, now_ticks: u32) -> bool {
-    let left = entry.deadline().wrapping_sub(now_ticks) as i32;
-    let idle = i64::from(entry.timeout_s()) * i64::from(TICKS_PER_SECOND) - i64::from(left);
-    idle >= i64::from(QUIET_S * TICKS_PER_SECOND)
 }
 
 /// An entry that may go, and where it stands.
@@ -92,9 +84,7 @@ impl Table {
             let bucket = hand.fetch_add(1, Relaxed) as usize % self.bucket_count();
             self.look_ahead(bucket);
             let held = Held::lock(self.bucket_at(bucket));
-            let slots = held.bucket.taken().map(|slot| Place { id: held.bucket.id(slot), slot: Some(slot as u8) });
-            let chained = self.overflow(held.bucket).map(|entry| Place { id: entry.id(), slot: None });
-            for place in slots.chain(chained).filter(|place| place.id.family() == family) {
+            for place in self.places(held.bucket).filter(|place| place.id.family() == family) {
                 let entry = self.entry(place.id);
                 if entry.is_expired(now_ticks) && entry.controlled() == 0 {
                     // The sweep would have come by.
@@ -114,13 +104,12 @@ impl Table {
         let Some(Candidate { rank, id, bucket }) = best else { return false };
         let held = Held::lock(self.bucket_at(bucket));
         // It may have been let go meanwhile, and its cell be another's.
-        let is_still = Rank::of(self.entry(id), now_ticks).is_some_and(|now| now <= rank);
-        let slot = held.bucket.taken().find(|&slot| held.bucket.id(slot) == id);
-        let is_here = slot.is_some() || self.overflow(held.bucket).any(|entry| entry.id() == id);
-        if is_here && is_still {
-            self.evict(&held, Place { id, slot: slot.map(|slot| slot as u8) }, rank);
+        let place = self.place_of(held.bucket, id);
+        match place.filter(|_| Rank::of(self.entry(id), now_ticks).is_some_and(|now| now <= rank)) {
+            Some(place) => self.evict(&held, place, rank),
+            None => return false,
         }
-        is_here && is_still
+        true
     }
 
     fn evict(&self, held: &Held<'_>, place: Place, rank: Rank) {

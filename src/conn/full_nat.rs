@@ -49,14 +49,6 @@ impl Table {
     ) -> Reservation {
         let hash = self.hash(Some(protocol), local);
         let matches = is_alias(protocol, local, server);
-        self.make_room_if_full(local.address.family(), now);
-        let (held, now_ticks) = (Held::lock(self.bucket_of(hash)), ticks(now));
-        if let Some((alias, slot)) = self.search(held.bucket, hash, now_ticks, matches) {
-            if alias.controlled() > 0 {
-                return Reservation::InUse;
-            }
-            self.remove(held.bucket, Place { id: alias.id(), slot });
-        }
         let nowhere = Address::unspecified(local.address.family());
         let flags = Flags::new(Method::Masquerading).with(Flags::ALIAS);
         let new = New {
@@ -73,12 +65,20 @@ impl Table {
             controller: EntryId::NONE,
             timeout_s: 0,
         };
-        match self.insert_into(held, hash, &new, now_ticks) {
-            Inserted::New(found) => Reservation::Made(Reserved(found.control())),
-            Inserted::Existing(_) | Inserted::Full => {
-                self.count_refused();
-                Reservation::Full
+        let inserted = self.with_room(local.address.family(), now, || {
+            let (held, now_ticks) = (Held::lock(self.bucket_of(hash)), ticks(now));
+            if let Some((alias, slot)) = self.search(held.bucket, hash, now_ticks, matches) {
+                if alias.controlled() > 0 {
+                    return Ok(Inserted::Existing(Found::new(self, held, alias, slot, now_ticks)));
+                }
+                self.remove(held.bucket, Place { id: alias.id(), slot });
             }
+            self.insert_into(held, hash, &new, now_ticks)
+        });
+        match inserted {
+            Inserted::New(found) => Reservation::Made(Reserved(found.control())),
+            Inserted::Existing(_) => Reservation::InUse,
+            Inserted::Full => Reservation::Full,
         }
     }
 

@@ -74,6 +74,6 @@ impl Table {
             && matches(entry)
             && entry.flags().is_usual()
             && !entry.is_expired(now_ticks);
-        is_it.then(|| Found::new(self, held, entry, guess.slot, now_ticks))
+        is_it.then(|| Found::new(self, held, entry, Some(guess.slot), now_ticks))
     }
 }

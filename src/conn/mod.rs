@@ -32,8 +32,7 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use entry::ticks;
-pub use entry::{Entry, EntryId, Flags};
+pub use entry::{Entry, EntryId, Flags, ticks};
 pub use full_nat::{LocalPort, Reservation, Reserved};
 pub use guess::Guess;
 pub use helper::{Expected, HelperPorts, Moved};

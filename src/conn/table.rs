@@ -28,7 +28,7 @@ pub const OVERFLOW_MAX: usize = 64;
 /// Entries whose end was put off that may wait for the master to tell backups of them; more are not told of.
 pub const POSTPONED_MAX: usize = 1 << 10;
 
-/// How often room is made for one entry: others may take it first.
+/// How often one entry is tried to be inserted: others may take the room that was made for it.
 const ROOM_ATTEMPTS: usize = 16;
 
 /// Connections for which a bucket is meant; the average bucket is a little over half full.
@@ -84,11 +84,14 @@ pub enum Inserted<'t> {
     Full,
 }
 
+/// Every cell of the family is in use, and another entry may have to go.
+pub(super) struct NoCell;
+
 impl Inserted<'_> {
     /// The same, a refusal counted.
     fn or_refused(self, table: &Table) -> Self {
         if matches!(self, Inserted::Full) {
-            table.count_refused();
+            table.counters.full.fetch_add(1, Ordering::Relaxed);
         }
         self
     }
@@ -186,17 +189,6 @@ impl Table {
     /// Entries in use of IPv4 and IPv6, templates included.
     pub fn used(&self) -> (u32, u32) {
         (self.v4.used(), self.v6.used())
-    }
-
-    /// Makes room in a full table, if anything in it can go. The caller holds no bucket.
-    pub(super) fn make_room_if_full(&self, family: Family, now: Instant) {
-        if self.is_exhausted(family) {
-            self.make_room(family, now);
-        }
-    }
-
-    pub(super) fn count_refused(&self) {
-        self.counters.full.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True when no cell of the family is left.
@@ -337,24 +329,24 @@ impl Table {
         self.with_room(new.family(), now, || self.try_insert_template(hash, new, data, now))
     }
 
-    fn try_insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Inserted<'_> {
+    fn try_insert_template(&self, hash: u64, new: &New, data: &[u8], now: Instant) -> Result<Inserted<'_>, NoCell> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         if let Some((entry, slot)) = self.search(bucket.bucket, hash, now_ticks, self.is_template(&new.key, data)) {
-            return Inserted::Existing(Found { table: self, bucket, entry, slot, now_ticks });
+            return Ok(Inserted::Existing(Found::new(self, bucket, entry, slot, now_ticks)));
         }
         let record = match data {
             [] => 0,
             data => match self.engine_records.store(data) {
                 Some(record) => record,
-                None => return Inserted::Full,
+                None => return Ok(Inserted::Full),
             },
         };
         let inserted = self.insert_into(bucket, hash, new, now_ticks);
         match &inserted {
-            Inserted::New(found) => found.entry.set_extra(record),
-            Inserted::Existing(_) | Inserted::Full if record != 0 => self.engine_records.free(record),
-            Inserted::Existing(_) | Inserted::Full => {}
+            Ok(Inserted::New(found)) => found.entry.set_extra(record),
+            _ if record != 0 => self.engine_records.free(record),
+            _ => {}
         }
         inserted
     }
@@ -432,7 +424,7 @@ impl Table {
         let entry = self.entry(id);
         let held = Held::lock(self.bucket_of(self.hash_of_entry(entry)));
         // Its words were read without its bucket: whatever it is now, it must be here.
-        if self.entries(held.bucket).any(|other| other.id() == id) {
+        if self.place_of(held.bucket, id).is_some() {
             visit(entry);
         }
     }
@@ -456,7 +448,7 @@ impl Table {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         let (entry, slot) = self.search(bucket.bucket, hash, now_ticks, matches)?;
-        Some(Found { table: self, bucket, entry, slot, now_ticks })
+        Some(Found::new(self, bucket, entry, slot, now_ticks))
     }
 
     /// Adds a connection, unless one with its key exists. Binds the destination. In a full table another entry may go
@@ -465,26 +457,25 @@ impl Table {
         self.with_room(new.family(), now, || self.try_insert(hash, new, now))
     }
 
-    /// Tries to insert; where no cell was left for it another entry may go, and it is tried again. What room is made
-    /// another worker may take, so that one attempt is not enough.
+    /// Tries to insert; where no cell was left for it another entry may go, and it is tried again: others may take the
+    /// room first.
     pub(super) fn with_room<'t>(
         &'t self,
         family: Family,
         now: Instant,
-        attempt: impl Fn() -> Inserted<'t>,
+        attempt: impl Fn() -> Result<Inserted<'t>, NoCell>,
     ) -> Inserted<'t> {
-        let mut inserted = attempt();
         for _ in 0..ROOM_ATTEMPTS {
-            if !matches!(inserted, Inserted::Full) || self.is_exhausted(family) && !self.make_room(family, now) {
-                break;
+            match attempt() {
+                Ok(inserted) => return inserted.or_refused(self),
+                Err(NoCell) if self.is_exhausted(family) && !self.make_room(family, now) => break,
+                Err(NoCell) => {}
             }
-            // There was room already, or there is now (unless the bucket takes no more, which costs as many looks).
-            inserted = attempt();
         }
-        inserted.or_refused(self)
+        Inserted::Full.or_refused(self)
     }
 
-    fn try_insert(&self, hash: u64, new: &New, now: Instant) -> Inserted<'_> {
+    fn try_insert(&self, hash: u64, new: &New, now: Instant) -> Result<Inserted<'_>, NoCell> {
         let bucket = Held::lock(self.bucket(hash));
         let now_ticks = ticks(now);
         // A datagram from port 0 finds no entry, not even its own: each makes another, as in the kernel.
@@ -492,22 +483,28 @@ impl Table {
             let wanted = Wanted::new(&new.key);
             let same = move |entry: Entry<'_>| wanted.is_inbound(entry);
             if let Some((entry, slot)) = self.search(bucket.bucket, hash, now_ticks, same) {
-                return Inserted::Existing(Found { table: self, bucket, entry, slot, now_ticks });
+                return Ok(Inserted::Existing(Found::new(self, bucket, entry, slot, now_ticks)));
             }
         }
         self.insert_into(bucket, hash, new, now_ticks)
     }
 
-    pub(super) fn insert_into<'t>(&'t self, bucket: Held<'t>, hash: u64, new: &New, now_ticks: u32) -> Inserted<'t> {
+    pub(super) fn insert_into<'t>(
+        &'t self,
+        bucket: Held<'t>,
+        hash: u64,
+        new: &New,
+        now_ticks: u32,
+    ) -> Result<Inserted<'t>, NoCell> {
         let template = new.flags.has(Flags::TEMPLATE);
         let cell = match new.family() {
             Family::V4 => self.v4.allocate(),
             Family::V6 => self.v6.allocate(),
         };
-        let Some(entry) = cell else { return Inserted::Full };
+        let Some(entry) = cell else { return Err(NoCell) };
         if self.is_chained_out(bucket.bucket) {
             self.free(entry.id());
-            return Inserted::Full;
+            return Ok(Inserted::Full);
         }
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
         entry.set_key(new.key.client, new.key.other);
@@ -531,7 +528,7 @@ impl Table {
         let linked = self.link(bucket.bucket, hash, entry, now_ticks);
         let slot = self.bring_forward(bucket.bucket, hash, entry, linked, now_ticks);
         self.counters.inserted.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(Found { table: self, bucket, entry, slot, now_ticks })
+        Ok(Inserted::New(Found::new(self, bucket, entry, slot, now_ticks)))
     }
 
     /// Calls `visit` for each live connection and template of bucket `index`, the bucket held.
@@ -592,7 +589,19 @@ impl Table {
 
     /// The entries of a held bucket.
     pub(super) fn entries<'t>(&'t self, bucket: Bucket<'t>) -> impl Iterator<Item = Entry<'t>> {
-        bucket.taken().map(move |slot| self.entry(bucket.id(slot))).chain(self.overflow(bucket))
+        self.places(bucket).map(|place| self.entry(place.id))
+    }
+
+    /// Where the entries of a held bucket stand; the one that is handed out may be removed.
+    #[inline]
+    pub(super) fn places<'t>(&'t self, bucket: Bucket<'t>) -> impl Iterator<Item = Place> + use<'t> {
+        let slots = bucket.taken().map(move |slot| Place { id: bucket.id(slot), slot: Some(slot as u8) });
+        slots.chain(self.overflow(bucket).map(|entry| Place { id: entry.id(), slot: None }))
+    }
+
+    /// Where the entry of this number stands, if it is in this held bucket.
+    pub(super) fn place_of(&self, bucket: Bucket<'_>, id: EntryId) -> Option<Place> {
+        self.places(bucket).find(|place| place.id == id)
     }
 
     /// The entries of a held bucket's overflow chain. The next is read before one is handed out, so that the one
@@ -822,10 +831,16 @@ pub struct Found<'t> {
 }
 
 impl<'t> Found<'t> {
-    /// An entry in a slot of its held bucket.
+    /// An entry of its held bucket; `slot` as in [`Place`].
     #[inline(always)]
-    pub(super) const fn new(table: &'t Table, bucket: Held<'t>, entry: Entry<'t>, slot: u8, now_ticks: u32) -> Self {
-        Self { table, bucket, entry, slot: Some(slot), now_ticks }
+    pub(super) const fn new(
+        table: &'t Table,
+        bucket: Held<'t>,
+        entry: Entry<'t>,
+        slot: Option<u8>,
+        now_ticks: u32,
+    ) -> Self {
+        Self { table, bucket, entry, slot, now_ticks }
     }
 
     pub(super) const fn table(&self) -> &'t Table {

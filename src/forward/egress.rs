@@ -86,7 +86,7 @@ impl Forwarder {
             Some(next) if method == Method::DirectRouting => {
                 let bytes = port.bytes_mut(&frame);
                 nat::send_off(bytes, packet);
-                write_link(bytes, packet.family, next);
+                write_link(bytes, packet.family, &next.addresses);
                 port.transmit(frame, next.interface);
                 Verdict::Transmit(next.interface)
             }
@@ -112,7 +112,7 @@ impl Forwarder {
         let bytes = port.bytes_mut(&frame);
         nat::send_off(bytes, packet);
         nat::rewrite(bytes, packet, Side::Destination, target.new);
-        write_link(bytes, packet.family, next);
+        write_link(bytes, packet.family, &next.addresses);
         port.transmit(frame, next.interface);
         Verdict::Transmit(next.interface)
     }
@@ -267,7 +267,7 @@ impl Forwarder {
         let bytes = port.bytes_mut(&frame);
         nat::send_off(bytes, packet);
         nat::rewrite(bytes, packet, Side::Source, service);
-        write_link(bytes, packet.family, &next);
+        write_link(bytes, packet.family, &next.addresses);
         self.transmit(port, frame, packet.family, &next)
     }
 
@@ -280,7 +280,7 @@ impl Forwarder {
 
     /// Writes the link header and queues the frame.
     pub(super) fn send<P: Port>(&mut self, port: &mut P, frame: Frame, family: Family, next: &NextHop) -> Verdict {
-        write_link(port.bytes_mut(&frame), family, next);
+        write_link(port.bytes_mut(&frame), family, &next.addresses);
         self.transmit(port, frame, family, next)
     }
 
@@ -435,10 +435,10 @@ impl Forwarder {
     }
 }
 
-/// Writes the link header of a frame that has room for one.
-#[inline]
-pub(super) fn write_link(bytes: &mut [u8], family: Family, next: &NextHop) {
+/// Writes the link header of a frame that has room for one; `addresses` are the neighbour's and the station's.
+#[inline(always)]
+pub(super) fn write_link(bytes: &mut [u8], family: Family, addresses: &[u8; 12]) {
     let header = &mut bytes[..ETHERNET_OCTETS];
-    header[..12].copy_from_slice(&next.addresses);
+    header[..12].copy_from_slice(addresses);
     header[12..].copy_from_slice(&ether_type(family).to_be_bytes());
 }

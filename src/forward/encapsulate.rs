@@ -37,7 +37,7 @@ impl Forwarder {
             && is_open(next, outer, &frame, packet)
             && wrap(port, &mut frame, packet, outer, Cutting::of(packet, discover, identification))
         {
-            write_link(port.bytes_mut(&frame), outer.family(), next);
+            write_link(port.bytes_mut(&frame), outer.family(), &next.addresses);
             let interface = next.interface;
             self.identification = identification;
             port.transmit(frame, interface);

@@ -80,20 +80,25 @@ fn set_address_v4(header: &mut [u8], at: usize, address: Address) {
     header[at..at + 4].copy_from_slice(&address.low_u32().to_be_bytes());
 }
 
-/// Lowers TTL or hop limit by one.
+/// Lowers a packet's TTL or hop limit by one.
 #[inline]
 pub(super) fn decrement_ttl(frame: &mut [u8], packet: &Packet) {
-    let network = usize::from(packet.network);
-    match packet.family {
+    lower_ttl(&mut frame[usize::from(packet.network)..], packet.family);
+}
+
+/// The same in the IP header that `header` begins with.
+#[inline(always)]
+pub(super) fn lower_ttl(header: &mut [u8], family: Family) {
+    match family {
         Family::V4 => {
-            let header = &mut frame[network..network + 20];
+            let header = &mut header[..20];
             header[8] -= 1;
             let sum = u16::from_be_bytes([header[V4_CHECKSUM], header[V4_CHECKSUM + 1]]);
             // To take a word away and add the same less 0x0100 is to add the complement of 0x0100, whatever the word.
             let sum = Update::new(sum).remove_u16(0x0100).finish();
             header[V4_CHECKSUM..V4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         }
-        Family::V6 => frame[network + 7] -= 1,
+        Family::V6 => header[7] -= 1,
     }
 }
 

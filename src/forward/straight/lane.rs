@@ -110,10 +110,8 @@ impl Lanes {
     }
 
     fn set(&mut self, counters: &WorkerCounters, id: DestinationId, lane: &Lane) {
-        let (first, last) = lane.link.split_at(8);
-        let word = |octets: &[u8]| octets.iter().rev().fold(0, |word, &octet| word << 8 | u64::from(octet));
-        // As the processor has them in memory.
-        let (first, last) = (u64::from_le(word(first)), u32::from_le(word(last) as u32));
+        let [a, b, c, d, e, f, g, h, rest_of_link @ ..] = lane.link;
+        let (first, last) = (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes(rest_of_link));
         let [state, link, rest] = counters.beside(id);
         link.set(first);
         rest.set(u64::from(last) << 32 | u64::from(lane.interface.0) << 16 | u64::from(lane.takes_tunnels));

@@ -6,15 +6,25 @@
 
 use crate::base::{Address, Endpoint, Family};
 use crate::conn::{Event, tcp};
-use crate::forward::parse::BEGINS;
+use crate::forward::nat;
+use crate::forward::parse::{BEGINS, ETHERNET_OCTETS};
 use crate::forward::straight::{Road, Straight};
 use crate::service::Protocol;
 use crate::wire::{checksum, tcp as segment, udp};
 
 /// Offset of the IP header, and of the transport header behind a plain one of either family.
-const NETWORK: usize = 14;
-pub(super) const TRANSPORT_V4: usize = 34;
-pub(super) const TRANSPORT_V6: usize = 54;
+pub(super) const NETWORK: usize = ETHERNET_OCTETS;
+pub(super) const TRANSPORT_V4: usize = NETWORK + 20;
+pub(super) const TRANSPORT_V6: usize = NETWORK + 40;
+
+/// Offset of the transport header of a packet that was read.
+#[inline(always)]
+pub(super) const fn transport_offset(family: Family) -> usize {
+    match family {
+        Family::V4 => TRANSPORT_V4,
+        Family::V6 => TRANSPORT_V6,
+    }
+}
 
 const TCP: u8 = segment::PROTOCOL;
 const UDP: u8 = udp::PROTOCOL;
@@ -74,7 +84,7 @@ fn read_v4(frame: &[u8], header: &[u8; HEADERS_V4], one: &mut Straight) -> Optio
     {
         return None;
     }
-    if !has_sound_header(header) {
+    if checksum::of(header[NETWORK..].first_chunk::<20>()?) != 0 {
         return None;
     }
     let addresses = u64::from_be_bytes(part(header, NETWORK + 12));
@@ -89,18 +99,6 @@ fn read_v4(frame: &[u8], header: &[u8; HEADERS_V4], one: &mut Straight) -> Optio
     (one.family, one.protocol, one.event) = (Family::V4, protocol, event);
     (one.length, one.ports, one.addresses) = (length, ports, addresses);
     Some(Read::V4 { source, destination })
-}
-
-/// True when the checksum of a plain IPv4 header holds: the sum of its ten words, by 64 bits at a time with carries
-/// around, is a multiple of 0xffff (RFC 1071 section 2); not 0, as some word of a header that came so far is not.
-#[inline(always)]
-fn has_sound_header(header: &[u8; HEADERS_V4]) -> bool {
-    let (first, second) = (u64::from_ne_bytes(part(header, NETWORK)), u64::from_ne_bytes(part(header, NETWORK + 8)));
-    let third = u32::from_ne_bytes(part(header, NETWORK + 16));
-    let (sum, carry) = first.overflowing_add(second);
-    let sum = (sum & u64::from(u32::MAX)) + (sum >> 32) + u64::from(third) + u64::from(carry);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 #[inline(always)]
@@ -143,15 +141,14 @@ fn transport(frame: &[u8], protocol: u8, at: usize) -> Option<(Protocol, Event, 
 /// The transport checksum as it stands in a frame that was read.
 #[inline(always)]
 fn checksum_field(frame: &[u8], protocol: Protocol, transport: usize) -> u16 {
-    let at = transport + if protocol == Protocol::Tcp { segment::CHECKSUM_OFFSET } else { udp::CHECKSUM_OFFSET };
+    let at = transport + nat::checksum_offset(protocol);
     frame.get(at..).and_then(|field| field.first_chunk()).map_or(0, |field| u16::from_be_bytes(*field))
 }
 
 /// True for a datagram without a checksum.
 #[inline(always)]
 pub(super) fn lacks_checksum(frame: &[u8], one: &Straight) -> bool {
-    let transport = if one.family == Family::V4 { TRANSPORT_V4 } else { TRANSPORT_V6 };
-    one.protocol == Protocol::Udp && checksum_field(frame, Protocol::Udp, transport) == 0
+    one.protocol == Protocol::Udp && checksum_field(frame, Protocol::Udp, transport_offset(one.family)) == 0
 }
 
 /// Source and destination address of a frame that was read as IPv6.

@@ -1,18 +1,19 @@
 //! The last stage of the straight way: the packet changed as its method asks, and out.
 
 use crate::base::{Endpoint, Family, Frame, InterfaceId};
-use crate::forward::parse::{ETHERNET_OCTETS, ether_type};
+use crate::forward::egress::write_link;
+use crate::forward::nat;
+use crate::forward::parse::ETHERNET_OCTETS;
 use crate::forward::pipeline::Forwarder;
-use crate::forward::straight::read::{self, TRANSPORT_V4, TRANSPORT_V6};
+use crate::forward::straight::read::{self, NETWORK, TRANSPORT_V4, TRANSPORT_V6};
 use crate::forward::straight::{Course, Straight};
 use crate::forward::tunnel::Cutting;
 use crate::forward::verdict::Verdict;
 use crate::port::Port;
 use crate::service::{Method, Protocol};
 use crate::wire::checksum::{self, Update};
-use crate::wire::{tcp, udp};
+use crate::wire::udp;
 
-const NETWORK: usize = ETHERNET_OCTETS;
 /// Offsets of IPv4 fields in a frame.
 const FLAGS_V4: usize = NETWORK + 6;
 const TTL_V4: usize = NETWORK + 8;
@@ -61,9 +62,9 @@ impl Forwarder {
         let bytes = port.bytes_mut(&frame);
         match one.method {
             Method::Masquerading => masquerade(bytes, one),
-            _ => decrement_ttl(bytes, one.family),
+            _ => nat::lower_ttl(&mut bytes[NETWORK..], one.family),
         }
-        write_link(bytes, leaving, one.family);
+        write_link(bytes, one.family, &leaving.link);
         port.transmit(frame, leaving.interface);
         Ok(Verdict::Transmit(leaving.interface))
     }
@@ -87,43 +88,21 @@ impl Forwarder {
         port.resize(&mut frame, ETHERNET_OCTETS + octets + usize::from(one.length));
         let bytes = port.bytes_mut(&frame);
         let inner = &mut bytes[octets..];
-        decrement_ttl(inner, one.family);
+        nat::lower_ttl(&mut inner[NETWORK..], one.family);
         let (source, destination) = read::endpoints(inner, one);
         let is_v4 = one.family == Family::V4;
         let dont_fragment = is_v4 && self.road.discovers_mtu && inner[FLAGS_V4] & DONT_FRAGMENT != 0;
         let cutting = Cutting { dont_fragment, identification: self.identification };
         outer.emit(bytes, &outer.plain_inner(one.family, one.protocol, source, destination), cutting);
-        write_link(bytes, leaving, outer.family());
+        write_link(bytes, outer.family(), &leaving.link);
         port.transmit(frame, leaving.interface);
         Ok(Verdict::Transmit(leaving.interface))
     }
 }
 
-/// Writes the link header.
-#[inline(always)]
-fn write_link(bytes: &mut [u8], leaving: Leaving, family: Family) {
-    if let Some(header) = bytes.first_chunk_mut::<ETHERNET_OCTETS>() {
-        header[..12].copy_from_slice(&leaving.link);
-        header[12..].copy_from_slice(&ether_type(family).to_be_bytes());
-    }
-}
-
-/// Lowers TTL or hop limit, which is above 1, by one.
-#[inline(always)]
-fn decrement_ttl(bytes: &mut [u8], family: Family) {
-    let Some(header) = bytes.first_chunk_mut::<REWRITTEN_V4>() else { return };
-    match family {
-        Family::V4 => {
-            header[TTL_V4] -= 1;
-            let sum = u16::from_be_bytes([header[CHECKSUM_V4], header[CHECKSUM_V4 + 1]]);
-            let sum = Update::new(sum).remove_u16(0x0100).finish();
-            [header[CHECKSUM_V4], header[CHECKSUM_V4 + 1]] = sum.to_be_bytes();
-        }
-        Family::V6 => header[TTL_V6] -= 1,
-    }
-}
-
-/// Lowers the TTL and puts the new destination (of a client's packet) or source (of a real server's) in place.
+/// Lowers the TTL and puts the new destination (of a client's packet) or source (of a real server's) in place. The header's
+/// checksum is mended once for both: [`nat::lower_ttl`] and [`nat::rewrite`] one after the other took 4 % more
+/// instructions a packet.
 #[inline(always)]
 fn masquerade(bytes: &mut [u8], one: &Straight) {
     let is_answer = one.course == Course::Outbound;
@@ -177,11 +156,10 @@ fn masquerade_v6(bytes: &mut [u8], one: &Straight, is_answer: bool) {
 /// Mends the transport checksum.
 #[inline(always)]
 fn update_transport(bytes: &mut [u8], one: &Straight, transport: usize, change: impl FnOnce(Update) -> Update) {
-    let is_tcp = one.protocol == Protocol::Tcp;
-    let at = transport + if is_tcp { tcp::CHECKSUM_OFFSET } else { udp::CHECKSUM_OFFSET };
+    let at = transport + nat::checksum_offset(one.protocol);
     if let Some(field) = bytes.get_mut(at..at + 2) {
         let sum = change(Update::new(u16::from_be_bytes([field[0], field[1]]))).finish();
-        let sum = if is_tcp { sum } else { checksum::not_zero(sum) };
+        let sum = if one.protocol == Protocol::Udp { checksum::not_zero(sum) } else { sum };
         field.copy_from_slice(&sum.to_be_bytes());
     }
 }
