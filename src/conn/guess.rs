@@ -56,6 +56,20 @@ impl Table {
         self.entry(guess.id).destination()
     }
 
+    /// As [`Table::find_guessed`], for a server's answer. Two connections may be answered alike, and the one that stands in
+    /// front has it; another may have come there since the guess.
+    #[inline(always)]
+    pub fn find_guessed_first(
+        &self,
+        hash: u64,
+        guess: Guess,
+        now_ticks: u32,
+        matches: impl FnOnce(Entry<'_>) -> bool,
+    ) -> Option<Found<'_>> {
+        let is_first = |_: &Found<'_>| Bucket(self.bucket_of(hash)).tagged(tag(hash)).next() == Some(guess.slot.into());
+        self.find_guessed(hash, guess, now_ticks, matches).filter(is_first)
+    }
+
     /// The guessed entry, its bucket held, when it is there and `matches`, and nothing about it is unusual.
     #[inline(always)]
     pub fn find_guessed(
