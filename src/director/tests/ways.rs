@@ -420,7 +420,7 @@ fn run(seed: u64) {
     pair.compare(&format!("seed {seed} in the end"));
     let [straight, careful] = pair.both().map(|director| director.shared().workers[0].counters.straight.get());
     assert_eq!(careful, 0);
-    assert!(straight > BATCHES as u64, "the straight way was taken {straight} times");
+    assert!(straight > BATCHES as u64 / 2, "the straight way was taken {straight} times");
 }
 
 #[test]
