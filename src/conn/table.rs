@@ -470,14 +470,12 @@ impl Table {
         now: Instant,
         attempt: impl Fn() -> Result<Inserted<'t>, NoCell>,
     ) -> Inserted<'t> {
-        // It would look in vain first.
-        if self.is_short(family) {
-            self.make_room(family, now);
-        }
+        // Where it would look in vain, room comes first.
+        let may_find = !self.is_short(family) || self.make_room(family, now);
         for _ in 0..ROOM_ATTEMPTS {
             match attempt() {
                 Ok(inserted) => return inserted.or_refused(self),
-                Err(NoCell) if !self.make_room(family, now) => break,
+                Err(NoCell) if !may_find || !self.make_room(family, now) => break,
                 Err(NoCell) => {}
             }
         }
