@@ -1,9 +1,9 @@
 //! What trackers, links and addresses make of priorities and faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Address, Family};
-use crate::vrrp::{InstanceConfig, Link, Name, Reading, Track, Tracker};
+use crate::vrrp::{Config, InstanceConfig, Link, Name, Reading, Track, Tracker};
 use crate::wire::vrrp::PRIORITY_OWNER;
 
 /// A file's number times its weight that is a fault, not a weight any more.
@@ -38,12 +38,29 @@ impl World {
         self.links.insert(interface, link);
     }
 
+    /// Links and readings that are known.
+    #[cfg(test)]
+    pub fn len(&self) -> (usize, usize) {
+        (self.links.len(), self.readings.len())
+    }
+
     pub fn set_reading(&mut self, tracker: Tracker, reading: Reading) {
         self.readings.insert(tracker, reading);
     }
 
     pub fn link(&self, interface: &Name) -> Option<&Link> {
         self.links.get(interface)
+    }
+
+    /// Forgets what no instance and no group of a configuration asks for.
+    pub fn prune(&mut self, config: &Config) {
+        let instances = config.instances.iter();
+        let tracks = instances.flat_map(|it| &it.tracks).chain(config.groups.iter().flat_map(|it| &it.tracks));
+        let trackers: BTreeSet<&Tracker> = tracks.map(|track| &track.tracker).collect();
+        let interfaces: BTreeSet<&Name> = config.instances.iter().filter_map(|it| it.interface.as_ref()).collect();
+        let is_tracked = |name: &Name| trackers.contains(&Tracker::Interface(name.clone()));
+        self.links.retain(|name, _| interfaces.contains(name) || is_tracked(name));
+        self.readings.retain(|tracker, _| trackers.contains(tracker));
     }
 
     fn reading(&self, tracker: &Tracker) -> Option<Reading> {
