@@ -74,8 +74,8 @@ fn with(mut config: InstanceConfig, change: impl FnOnce(&mut InstanceConfig)) ->
 }
 
 /// A lone router from start to stop.
-fn life(config: InstanceConfig) -> BTreeSet<Vec<u8>> {
-    let mut bench = Bench::start(super::config(vec![config]));
+fn life(instance: InstanceConfig) -> BTreeSet<Vec<u8>> {
+    let mut bench = Bench::start(config(vec![instance]));
     bench.pass(seconds(8.0));
     bench.event(Event::Stop);
     frames(&bench)
