@@ -18,5 +18,6 @@ pub mod socket;
 pub mod state;
 pub mod sync;
 mod sys;
+pub mod vrrp;
 pub mod workers;
 pub mod xdp;

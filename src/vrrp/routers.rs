@@ -140,7 +140,7 @@ impl Routers {
                 let before = self.world.link(&interface);
                 let (is_known, was_up) = (before.is_some(), before.is_some_and(|link| link.is_up));
                 let is_up = link.is_up;
-                if was_up != is_up && (is_known || self.phase == Phase::Running) {
+                if was_up != is_up && is_known {
                     let word = if is_up { "up" } else { "down" };
                     let text = format!("Netlink reports {interface} {word}");
                     self.actions.push_back(Action::Log { level: Level::Information, text });
@@ -307,6 +307,34 @@ impl Routers {
 
     fn is_weighted(&self, index: usize) -> bool {
         self.group(index).is_none_or(|group| group.config.uses_weights)
+    }
+
+    /// The sync group of an instance, by its position.
+    pub fn group_of(&self, position: usize) -> Option<&Name> {
+        self.group(position).map(|group| &group.config.name)
+    }
+
+    /// What keeps an instance that has not begun, or is in Fault, from running, in sentences.
+    pub fn hindrances(&self, position: usize) -> Vec<String> {
+        match self.phase {
+            Phase::Waiting | Phase::Delayed(_) => return vec!["the start is delayed".to_owned()],
+            Phase::Stopped => return vec!["it was stopped".to_owned()],
+            Phase::Running => {}
+        }
+        let mut texts = self.own_hindrances(position);
+        let members = self.group(position).into_iter().flat_map(|group| &group.members);
+        for &member in members.filter(|&&member| member != position) {
+            let name = &self.instances[member].config.name;
+            texts.extend(self.own_hindrances(member).into_iter().map(|text| format!("{name}, of its group: {text}")));
+        }
+        texts
+    }
+
+    fn own_hindrances(&self, index: usize) -> Vec<String> {
+        let instance = &self.instances[index];
+        let mut texts = self.world.hindrances_of_way(&instance.config, instance.primary);
+        texts.extend(self.world.hindrances(self.tracks(index)));
+        texts
     }
 
     fn own_standing(&self, index: usize) -> Standing {

@@ -121,6 +121,49 @@ impl World {
         standings.max().unwrap_or(Standing::Good)
     }
 
+    /// What trackers have against an instance, in sentences.
+    pub fn hindrances<'a>(&self, tracks: impl Iterator<Item = &'a Track>) -> Vec<String> {
+        let texts = tracks.filter_map(|track| {
+            let (kind, name) = match &track.tracker {
+                Tracker::Interface(name) => ("interface", name),
+                Tracker::Script(name) => ("script", name),
+                Tracker::File(name) => ("file", name),
+                Tracker::Process(name) => ("process", name),
+                Tracker::Bfd(name) => ("BFD session", name),
+            };
+            match self.effect(track) {
+                Effect::Standing(Standing::Faulty) => Some(format!("the tracked {kind} {name} is bad")),
+                Effect::Standing(Standing::Unknown) => Some(format!("nothing is known of the tracked {kind} {name}")),
+                Effect::Standing(Standing::Good) | Effect::Weight(_) => None,
+            }
+        });
+        texts.collect()
+    }
+
+    /// What its own link, source and peers have against it, in sentences.
+    pub fn hindrances_of_way(&self, config: &InstanceConfig, primary: Option<Address>) -> Vec<String> {
+        let mut texts = Vec::new();
+        if let Some(name) = config.interface.as_ref().filter(|_| !config.ignores_interface) {
+            match self.links.get(name) {
+                None => texts.push(format!("there is no interface {name}")),
+                Some(link) if !link.is_up => texts.push(format!("interface {name} is down, or not there")),
+                Some(_) => {}
+            }
+        }
+        if config.faults_without_peers && config.peers.is_empty() {
+            texts.push("it has no unicast peers".to_owned());
+        }
+        match (primary, config.interface.as_ref()) {
+            (None, Some(name)) => texts.push(format!("interface {name} has no address to send from")),
+            (None, None) => texts.push("it has no address to send from".to_owned()),
+            (Some(_), _) => {}
+        }
+        if texts.is_empty() && self.standing_of_way(config, primary) == Standing::Faulty {
+            texts.push("its source address is not on its interface".to_owned());
+        }
+        texts
+    }
+
     /// The standing that an instance's own link, source and peers give.
     pub fn standing_of_way(&self, config: &InstanceConfig, primary: Option<Address>) -> Standing {
         let link = config.interface.as_ref().map(|interface| self.links.get(interface));
