@@ -18,6 +18,7 @@ pub mod socket;
 pub mod state;
 pub mod sync;
 mod sys;
+mod virtual_routers;
 pub mod vrrp;
 pub mod workers;
 pub mod xdp;

@@ -26,6 +26,8 @@ use crate::host::proc_files::{Directory, ProcFiles};
 use crate::host::socket::ControlSocket;
 use crate::host::state::{State, Wish};
 use crate::host::sync::any_readable;
+use crate::host::virtual_routers;
+use crate::host::vrrp::dump::Kind;
 use crate::host::workers::Workers;
 use crate::host::xdp::{Attachment, Xdp, XdpError};
 use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
@@ -55,6 +57,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     // Wrong words are told before anything is touched.
     set_sysctls(&Sysctls::default(), &options)?;
     let proc = options.proc.as_ref().map(|proc| Directory::open(&proc.directory)).transpose()?;
+    let plan = options.configuration.as_deref().map(virtual_routers::read).transpose()?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -63,6 +66,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         (None, Some(workers)) => workers,
         (None, None) => queues as usize,
     };
+    let workers = if interfaces.is_empty() { 0 } else { workers };
     if workers > queues as usize {
         let text =
             format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
@@ -70,16 +74,11 @@ pub fn run(options: Options) -> Result<(), StartError> {
     }
 
     let mut rng = Rng::new(random_seed()?);
-    let mut xdp = Xdp::load().map_err(xdp_error)?;
-    let attachments = attach(&mut xdp, &interfaces, &options)?;
-    let reinjected = random_station(&mut rng);
-    xdp.set_reinjected_source(reinjected).map_err(xdp_error)?;
-    let pass = start_pass(&interfaces, &attachments, reinjected, workers)?;
-    let multi_buffer = attachments.iter().any(|attachment| attachment.multi_buffer);
-    let ports = open_ports(&interfaces, workers, &pass, multi_buffer, &options)?;
-    for port in &ports {
-        connect(&mut xdp, &interfaces, port.sockets())?;
-    }
+    let Packets { xdp, attachments, pass, ports } = match interfaces.as_slice() {
+        // The kernel's program and memory are for those that are served.
+        [] => Packets { xdp: None, attachments: Vec::new(), pass: None, ports: Vec::new() },
+        _ => open_packets(&interfaces, workers, &options, &mut rng)?,
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -93,7 +92,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         shared.set_start_of_day(clock.start_of_day());
-        let memory = take_memory(&shared, options.lazy_memory);
+        // Nothing is balanced without interfaces.
+        let memory = take_memory(&shared, options.lazy_memory || interfaces.is_empty());
         set_sysctls(&shared.sysctls, &options)?;
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");
@@ -131,9 +131,14 @@ pub fn run(options: Options) -> Result<(), StartError> {
             tracing::warn!("skb mode is slow, and TCP from a veth peer crawls in it");
         }
         state.set_description(description);
-        state.watch(ports.iter().map(XskPort::monitor).collect(), pass.counters_shared());
+        if let Some(pass) = &pass {
+            state.watch(ports.iter().map(XskPort::monitor).collect(), pass.counters_shared());
+        }
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
+        if let Some(plan) = plan {
+            state.set_vrrp(virtual_routers::start(plan, clock)?);
+        }
         let state = Rc::new(RefCell::new(state));
         let files = match (proc, &options.proc) {
             (Some(directory), Some(proc)) => Some(
@@ -142,7 +147,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
             ),
             _ => None,
         };
-        let result = control_loop(&socket, &mut network, &state, &shared).await;
+        let result = control_loop(&socket, &mut network, &state, &shared, options.configuration.as_deref()).await;
+        // Packets are served until somebody else has the addresses.
+        let vrrp = state.borrow_mut().take_vrrp();
+        drop(vrrp);
         if let Some(files) = files {
             // The files come over the socket, which is served until their writers have ended.
             tokio::select! {
@@ -165,9 +173,15 @@ async fn control_loop(
     network: &mut Network,
     state: &Rc<RefCell<State>>,
     shared: &Arc<Shared>,
+    configuration: Option<&Path>,
 ) -> Result<(), StartError> {
     let signals = |kind| signal(kind).map_err(|error| StartError::new(ExitStatus::Other, format!("signals: {error}")));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut hangup = signals(SignalKind::hangup())?;
+    let mut data = signals(SignalKind::user_defined1())?;
+    let mut statistics = signals(SignalKind::user_defined2())?;
+    let mut json = signals(SignalKind::from_raw(libc::SIGRTMIN() + 2))?;
+    let clock = state.borrow().clock();
     let mut wishes = tokio::time::interval(WISHES_PERIOD);
     wishes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut refresh = tokio::time::interval(REFRESH_PERIOD);
@@ -184,6 +198,10 @@ async fn control_loop(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => virtual_routers::reload(configuration, state),
+            _ = data.recv() => virtual_routers::dump(Kind::Data, state, clock),
+            _ = statistics.recv() => virtual_routers::dump(Kind::Statistics, state, clock),
+            _ = json.recv() => virtual_routers::dump(Kind::Json, state, clock),
             event = network.netlink.next() => network.take(event)?,
             () = sleep_until(publish_at) => {
                 shared.routes.publish(network.snapshot());
@@ -339,6 +357,33 @@ fn receive_queues(name: &str) -> u32 {
     let Ok(entries) = std::fs::read_dir(Path::new("/sys/class/net").join(name).join("queues")) else { return 1 };
     let receive = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
     (receive.count() as u32).max(1)
+}
+
+/// What packets come and go by.
+struct Packets {
+    xdp: Option<Xdp>,
+    attachments: Vec<Attachment>,
+    pass: Option<PassThread>,
+    ports: Vec<XskPort>,
+}
+
+fn open_packets(
+    interfaces: &[Interface],
+    workers: usize,
+    options: &Options,
+    rng: &mut Rng,
+) -> Result<Packets, StartError> {
+    let mut xdp = Xdp::load().map_err(xdp_error)?;
+    let attachments = attach(&mut xdp, interfaces, options)?;
+    let reinjected = random_station(rng);
+    xdp.set_reinjected_source(reinjected).map_err(xdp_error)?;
+    let pass = start_pass(interfaces, &attachments, reinjected, workers)?;
+    let multi_buffer = attachments.iter().any(|attachment| attachment.multi_buffer);
+    let ports = open_ports(interfaces, workers, &pass, multi_buffer, options)?;
+    for port in &ports {
+        connect(&mut xdp, interfaces, port.sockets())?;
+    }
+    Ok(Packets { xdp: Some(xdp), attachments, pass: Some(pass), ports })
 }
 
 fn attach(xdp: &mut Xdp, interfaces: &[Interface], options: &Options) -> Result<Vec<Attachment>, StartError> {

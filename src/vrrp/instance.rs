@@ -107,6 +107,8 @@ pub struct Instance {
     heard_at: Option<Instant>,
     /// The last one that did not count, and when.
     refused: Option<(Instant, Refusal)>,
+    /// When it came to its state.
+    since: Instant,
     /// Peers were heard that need the old checksum.
     pub(super) has_old_peers: bool,
     pub(super) counters: Counters,
@@ -154,6 +156,7 @@ impl Instance {
             lower_told: Budget::new(),
             heard_at: None,
             refused: None,
+            since: Instant::START,
             has_old_peers: config.old_checksum == OldChecksum::Always,
             counters: Counters::default(),
             config,
@@ -188,6 +191,11 @@ impl Instance {
     /// When an advertisement that counts last came.
     pub const fn heard_at(&self) -> Option<Instant> {
         self.heard_at
+    }
+
+    /// When it came to its state.
+    pub const fn since(&self) -> Instant {
+        self.since
     }
 
     /// The last advertisement that did not count, and when it came.
@@ -240,6 +248,14 @@ impl Instance {
 
     /// The one place where the state changes.
     pub(super) fn step(&mut self, now: Instant, input: Input, out: &mut Actions) {
+        let before = self.state.word();
+        self.transit(now, input, out);
+        if self.state.word() != before {
+            self.since = now;
+        }
+    }
+
+    fn transit(&mut self, now: Instant, input: Input, out: &mut Actions) {
         match (self.state, input) {
             (State::Initialize, Input::Start { is_first }) => self.begin(now, is_first, out),
             (State::Fault, Input::Heal) => self.begin(now, false, out),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +14,7 @@ use crate::base::Address;
 use crate::host::clock::Clock;
 use crate::host::vrrp::addresses::Addresses;
 use crate::host::vrrp::announcements::Announcements;
+use crate::host::vrrp::firewall::Firewall;
 use crate::host::vrrp::helper::News;
 use crate::host::vrrp::links::{Links, Lost};
 use crate::host::vrrp::receive::{self, BURST, Purpose, Receivers};
@@ -19,8 +22,8 @@ use crate::host::vrrp::route_words::Prepared;
 use crate::host::vrrp::rtnl::{self, Requests};
 use crate::host::vrrp::send::Senders;
 use crate::host::vrrp::virtual_link::VirtualLinks;
-use crate::host::vrrp::{Command, Commands, Plan, announcements, status};
-use crate::vrrp::{self, Attached, Config, Event, Level, Name, Routers, Tracker};
+use crate::host::vrrp::{Command, Commands, Plan, Summary, announcements, status};
+use crate::vrrp::{self, Attached, Config, Event, Level, Name, Routers, State, Tracker};
 use crate::wire::vrrp::{Received, Version};
 
 mod perform;
@@ -44,6 +47,7 @@ pub(super) struct Driver {
     wired: BTreeMap<Name, Option<u32>>,
     virtual_links: VirtualLinks,
     addresses: Addresses,
+    firewall: Firewall,
     /// Routes and rules that were installed, by instance.
     installed: BTreeMap<(Name, Attached), Prepared>,
     receivers: Receivers,
@@ -56,6 +60,9 @@ pub(super) struct Driver {
     commands: Commands,
     receiver: Receiver<Command>,
     buffer: Vec<u8>,
+    summary: Arc<Summary>,
+    /// A state has changed since the summary was made.
+    is_news: bool,
     is_stopped: bool,
 }
 
@@ -66,6 +73,7 @@ impl Driver {
         helper: mpsc::Sender<News>,
         receiver: Receiver<Command>,
         commands: Commands,
+        summary: Arc<Summary>,
     ) -> io::Result<Self> {
         let routers = Routers::new(plan.vrrp().clone()).map_err(|flaws| {
             let texts: Vec<String> = flaws.iter().map(ToString::to_string).collect();
@@ -82,6 +90,7 @@ impl Driver {
             wired: BTreeMap::new(),
             virtual_links: VirtualLinks::default(),
             addresses: Addresses::default(),
+            firewall: Firewall::default(),
             installed: BTreeMap::new(),
             receivers: Receivers::new()?,
             memberships: BTreeSet::new(),
@@ -92,6 +101,8 @@ impl Driver {
             commands,
             receiver,
             buffer: receive::buffer(),
+            summary,
+            is_news: true,
             is_stopped: false,
         })
     }
@@ -125,6 +136,26 @@ impl Driver {
         self.routers.handle_timeout(now);
         self.perform();
         self.announce();
+        self.summarize();
+    }
+
+    fn summarize(&mut self) {
+        if !std::mem::take(&mut self.is_news) {
+            return;
+        }
+        let mut counts = [0; 4];
+        for instance in self.routers.instances() {
+            let kind = match instance.state() {
+                State::Active { .. } => 0,
+                State::Backup { .. } => 1,
+                State::Fault => 2,
+                State::Initialize => 3,
+            };
+            counts[kind] += 1;
+        }
+        for (shared, count) in self.summary.iter().zip(counts) {
+            shared.store(count, Ordering::Relaxed);
+        }
     }
 
     /// Until something comes, or a deadline does.
@@ -157,6 +188,12 @@ impl Driver {
                 Command::Status(from, answer) => {
                     let lost = (self.lost_news, self.announcements.lost());
                     let _ = answer.send(status::slice(&self.routers, self.clock.now(), from, lost));
+                }
+                Command::Copy(from, answer) => {
+                    let all = self.routers.instances();
+                    let end = from.saturating_add(status::SLICE_MAX).min(all.len());
+                    let copies = all.get(from..end).unwrap_or_default().to_vec();
+                    let _ = answer.send((copies, (end < all.len()).then_some(end)));
                 }
                 Command::Stop => {
                     self.handle(Event::Stop);

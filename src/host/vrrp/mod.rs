@@ -15,8 +15,8 @@
 //! machine asks for is carried out in its order; an order that fails concerns its instance alone and is logged.
 //!
 //! Files: `driver` the thread, `receive` and `send` its sockets, `rtnl` and `links` netlink and what it tells, `addresses`,
-//! `route_words` and `virtual_link` what is set by it, `announcements` gratuitous ARP on its way, `status` what is told
-//! of instances, `helper` the other thread.
+//! `route_words` and `virtual_link` what is set by it, `firewall` addresses that accept nothing, `announcements` gratuitous
+//! ARP on its way, `status` and `dump` what is told of instances, `helper` the other thread.
 //!
 //! # Limits
 //! [`NEWS_MAX`], [`COMMANDS_MAX`], [`announcements::WAITING_MAX`], [`helper`]'s. What finds no room is counted, and told by
@@ -25,6 +25,8 @@
 pub mod addresses;
 pub mod announcements;
 mod driver;
+pub mod dump;
+mod firewall;
 pub mod helper;
 pub mod links;
 mod receive;
@@ -38,6 +40,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -46,7 +49,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Configuration;
 use crate::host::clock::Clock;
-use crate::vrrp::{Attached, Config, Reading, Tracker};
+use crate::vrrp::{Attached, Config, Instance, Reading, Tracker};
 
 use driver::Driver;
 use helper::{AlertSink, News};
@@ -99,6 +102,9 @@ impl Plan {
     }
 }
 
+/// Instances by state, as [`VrrpThread::summary`] has them.
+type Summary = [AtomicU32; 4];
+
 /// What the VRRP thread is told.
 enum Command {
     /// A new configuration; whether it was taken.
@@ -107,6 +113,8 @@ enum Command {
     Reading(Tracker, Reading),
     /// Tell of instances from this position on.
     Status(usize, oneshot::Sender<Slice>),
+    /// Hand over instances from this position on, and where the next ones begin.
+    Copy(usize, oneshot::Sender<(Vec<Instance>, Option<usize>)>),
     /// Resign, let go, end.
     Stop,
 }
@@ -147,6 +155,7 @@ impl Commands {
 /// The running threads.
 pub struct VrrpThread {
     commands: Commands,
+    summary: Arc<Summary>,
     thread: Option<JoinHandle<()>>,
     helper: Option<JoinHandle<()>>,
 }
@@ -164,9 +173,10 @@ impl VrrpThread {
         let helper = std::thread::Builder::new().name("lvx-vrrp-helper".to_owned()).spawn(move || {
             tokio::task::LocalSet::new().block_on(&runtime, helper::run(waiting, for_helper, alerts));
         })?;
-        let mut driver = Driver::new(plan, clock, news, receiver, commands.clone())?;
+        let summary = Arc::<Summary>::default();
+        let mut driver = Driver::new(plan, clock, news, receiver, commands.clone(), Arc::clone(&summary))?;
         let thread = std::thread::Builder::new().name("lvx-vrrp".to_owned()).spawn(move || driver.run())?;
-        Ok(Self { commands, thread: Some(thread), helper: Some(helper) })
+        Ok(Self { commands, summary, thread: Some(thread), helper: Some(helper) })
     }
 
     /// Takes a new configuration, wholly or not at all; the receiver tells.
@@ -181,6 +191,18 @@ impl VrrpThread {
         let (answer, receiver) = oneshot::channel();
         self.commands.send(Command::Status(from, answer));
         receiver
+    }
+
+    /// Copies of some instances, from a position in the configuration on, and where the next ones begin.
+    pub fn copies(&self, from: usize) -> oneshot::Receiver<(Vec<Instance>, Option<usize>)> {
+        let (answer, receiver) = oneshot::channel();
+        self.commands.send(Command::Copy(from, answer));
+        receiver
+    }
+
+    /// How many instances are MASTER, BACKUP, FAULT and nothing of these.
+    pub fn summary(&self) -> [u32; 4] {
+        self.summary.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// True when the thread has ended, which it does not by itself.

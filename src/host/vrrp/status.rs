@@ -8,7 +8,7 @@ use crate::base::{Address, Instant};
 use crate::vrrp::{Counters, Routers, State, Unclaimed};
 
 /// Instances that are told of at once: so few that no advertisement waits for it.
-pub const SLICE_MAX: usize = 64;
+pub const SLICE_MAX: usize = 32;
 
 /// Some instances.
 #[derive(Clone, Debug, Default)]

@@ -64,11 +64,6 @@ impl VirtualLinks {
         self.links.get(instance)
     }
 
-    /// All of them, by instance.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &VirtualLink)> {
-        self.links.iter()
-    }
-
     /// Makes those that are wished for and possible, and those of `leftovers` (a run before this one) go. What went wrong
     /// is told in lines for the log.
     pub fn make<'a>(

@@ -29,8 +29,14 @@ impl Driver {
                 let is_virtual = source_mac.is_some() && destination.is_multicast();
                 self.send_advert(&instance, interface.as_ref(), is_virtual, destination, &packet);
             }
-            Action::AddAddresses { instance, interface, addresses, .. } => {
+            Action::AddAddresses { instance, interface, addresses, accepts } => {
                 for own in &addresses {
+                    // Guarded before it is there.
+                    if !accepts && let Err(error) = self.firewall.guard(&instance, own.address) {
+                        let text =
+                            format!("({instance}) packets to {} are accepted, for nf_tables: {error}", own.address);
+                        self.say(Level::Warning, text);
+                    }
                     self.add_address(&instance, interface.as_ref(), own);
                 }
             }
@@ -38,6 +44,10 @@ impl Driver {
                 self.announcements.forget(&instance);
                 for own in &addresses {
                     self.remove_address(&instance, interface.as_ref(), own);
+                    if let Err(error) = self.firewall.release(&instance, own.address) {
+                        let text = format!("({instance}) packets to {} are still dropped: {error}", own.address);
+                        self.say(Level::Warning, text);
+                    }
                 }
             }
             Action::AddRoutes { instance, routes } => self.add_routes(&instance, &routes),
@@ -55,7 +65,10 @@ impl Driver {
                     self.level_groups();
                 }
             }
-            Action::Notify { instance, word, priority } => self.tell(News::Instance(instance, word, priority)),
+            Action::Notify { instance, word, priority } => {
+                self.is_news = true;
+                self.tell(News::Instance(instance, word, priority));
+            }
             Action::NotifyGroup { group, word } => self.tell(News::Group(group, word)),
             Action::PriorityChanged { instance, priority, is_told } => {
                 let state = self.routers.instance(&instance).and_then(|it| it.state().word());
