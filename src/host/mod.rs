@@ -11,6 +11,7 @@ pub mod names;
 pub mod netlink;
 pub mod offline;
 pub mod options;
+mod packets;
 pub mod pass;
 pub mod proc_files;
 pub mod run;

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use crate::base::{Address, Duration, Instant};
 use crate::vrrp::announce::Announcer;
-use crate::vrrp::check::{Counters, Heard, LINES_LOGGED_MAX, Refusal, check};
+use crate::vrrp::check::{Counters, Heard, Refusal};
+use crate::vrrp::hear::Budget;
 use crate::vrrp::timing::{down_interval, skew_time};
 use crate::vrrp::{Action, InstanceConfig, Level, OldChecksum, Word};
-use crate::wire::vrrp::{Message, Opened, PRIORITY_OWNER, PRIORITY_RESIGN, Version};
+use crate::wire::vrrp::{PRIORITY_OWNER, PRIORITY_RESIGN, Version};
 
 /// Answers to advertisements of lower priority are at least this far apart: who sends many makes nobody send as many.
 pub const ANSWER_GAP: Duration = Duration::from_millis(10);
@@ -91,7 +92,7 @@ pub struct Instance {
     /// Active_Adver_Interval.
     active_interval: Duration,
     /// The last Active router that was heard, with its priority.
-    active: Option<(Address, u8)>,
+    pub(super) active: Option<(Address, u8)>,
     pub(super) announcer: Announcer,
     pub(super) identification: u16,
     pub(super) sequence: u32,
@@ -100,13 +101,13 @@ pub struct Instance {
     /// When it last answered a resignation.
     answered_resignation: Option<Instant>,
     /// Lines that packets caused.
-    logged: Budget,
+    pub(super) logged: Budget,
     /// Scripts told of advertisements of lower priority.
     lower_told: Budget,
     /// When an advertisement that counts last came.
-    heard_at: Option<Instant>,
+    pub(super) heard_at: Option<Instant>,
     /// The last one that did not count, and when.
-    refused: Option<(Instant, Refusal)>,
+    pub(super) refused: Option<(Instant, Refusal)>,
     /// When it came to its state.
     since: Instant,
     /// Peers were heard that need the old checksum.
@@ -115,29 +116,6 @@ pub struct Instance {
 }
 
 pub(super) type Actions = VecDeque<Action>;
-
-/// So many in a second, and no more.
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    since: Instant,
-    spent: u32,
-}
-
-impl Budget {
-    const fn new() -> Self {
-        Self { since: Instant::START, spent: 0 }
-    }
-
-    /// True when there was some left; then it is spent.
-    fn spend(&mut self, now: Instant, most: u32) -> bool {
-        if now >= self.since + Duration::from_secs(1) {
-            *self = Self { since: now, spent: 0 };
-        }
-        let has_some = self.spent < most;
-        self.spent += u32::from(has_some);
-        has_some
-    }
-}
 
 impl Instance {
     pub(super) fn new(config: InstanceConfig) -> Self {
@@ -485,54 +463,5 @@ impl Instance {
     pub(super) fn announce_due(&mut self, now: Instant, out: &mut Actions) {
         let rounds = self.announcer.due(now, &self.config.announcing);
         self.announce(rounds, out);
-    }
-
-    /// An advertisement of its identifier: counts, and comes back if it counts.
-    pub(super) fn receive(
-        &mut self,
-        now: Instant,
-        opened: &Opened<'_>,
-        message: &Message<'_>,
-        out: &mut Actions,
-    ) -> Option<Heard> {
-        let known = self.active.map(|(address, _)| address);
-        match check(&self.config, self.primary, known, opened, message) {
-            Ok(heard) => {
-                self.heard_at = Some(now);
-                self.counters.adverts_received += 1;
-                self.counters.zero_received += u64::from(heard.priority == PRIORITY_RESIGN);
-                if let Some(sequence) = heard.sequence {
-                    self.sequence = self.sequence.max(sequence);
-                }
-                if heard.has_old_checksum && !self.has_old_peers {
-                    self.log(out, Level::Information, "Setting unicast VRRPv3 checksum to old version");
-                    self.has_old_peers = true;
-                }
-                Some(heard)
-            }
-            Err(refusal) => {
-                self.refuse(now, refusal, out);
-                None
-            }
-        }
-    }
-
-    /// **Deviation** from keepalived, whose Active router waits for another interval after a refused packet: nothing of
-    /// the state changes.
-    fn refuse(&mut self, now: Instant, refusal: Refusal, out: &mut Actions) {
-        refusal.count(&mut self.counters);
-        if refusal.is_news() {
-            self.refused = Some((now, refusal));
-            self.log_often(now, out, Level::Warning, &refusal.to_string());
-        }
-    }
-
-    /// A line that packets cause: so many a second and no more.
-    fn log_often(&mut self, now: Instant, out: &mut Actions, level: Level, text: &str) {
-        if self.logged.spend(now, LINES_LOGGED_MAX) {
-            self.log(out, level, text);
-        } else {
-            self.counters.lines_not_logged += 1;
-        }
     }
 }

@@ -32,7 +32,7 @@
 //! - takes all [`Action`]s after each call, in order.
 //!
 //! Files: `config` what is wished, `settle` its corrections, `event` and `action` the two enums, `check` which
-//! advertisements count, `timing` intervals, `instance` one virtual router, `send` what it says, `announce` when addresses are announced,
+//! advertisements count, `hear` what becomes of them, `timing` intervals, `instance` one virtual router, `send` what it says, `announce` when addresses are announced,
 //! `routers` all of them, `sync_group` the groups, `track` priorities and faults, `reload` a new configuration.
 //!
 //! # Limits
@@ -63,6 +63,7 @@ mod announce;
 pub mod check;
 pub mod config;
 pub mod event;
+mod hear;
 pub mod instance;
 mod reload;
 mod routers;
