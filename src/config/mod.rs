@@ -9,6 +9,8 @@
 //!
 //! Source: what keepalived 2.2.7 and its manual page say of the language, and what it was seen to do.
 
+pub mod blocks;
+pub mod language;
 pub mod message;
 pub mod model;
 pub mod source;

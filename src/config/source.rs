@@ -17,7 +17,9 @@ pub struct Invocation {
 pub enum ReadFailure {
     /// There is none of this name.
     Missing,
-    /// Not an ordinary file.
+    /// A directory.
+    Directory,
+    /// Not an ordinary file, or one that can be executed.
     NotAFile,
     /// More octets than [`crate::config::source::FILE_OCTETS_MAX`].
     TooLarge,
