@@ -339,10 +339,7 @@ impl Instance {
         self.counters.released_active += 1;
         self.announcer.end();
         (self.answered, self.answered_resignation) = (None, None);
-        if !self.config.routes.is_empty() {
-            let routes = self.config.routes.clone();
-            out.push_back(Action::RemoveRoutes { instance: self.config.name.clone(), routes });
-        }
+        self.remove_routes(out);
         self.remove_all_addresses(out);
     }
 

@@ -127,6 +127,7 @@ impl Routers {
                 }
                 // Whatever a run before this one left behind.
                 Change::New => {
+                    instance.remove_routes(&mut self.actions);
                     instance.log(&mut self.actions, Level::Information, "removing VIPs.");
                     instance.config.all_addresses().filter(is_free).cloned().collect()
                 }

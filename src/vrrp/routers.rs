@@ -245,6 +245,7 @@ impl Routers {
         self.phase = Phase::Running;
         for instance in &self.instances {
             // Whatever a run before this one left behind.
+            instance.remove_routes(&mut self.actions);
             instance.remove_all_addresses(&mut self.actions);
         }
         self.join_groups(None);

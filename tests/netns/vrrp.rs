@@ -52,8 +52,8 @@ impl Lan {
         for (node, host) in [("a", 1), ("b", 2), ("client", 100)] {
             let netns = lan.namespace(node);
             let mac = format!("02:00:00:00:77:{host:02x}");
-            lan.ip(&format!("-n {switch} link add {node} type veth peer name eth0 netns {netns} address {mac}"));
-            lan.ip(&format!("-n {switch} link set {node} master br0 up"));
+            lan.ip(&format!("-n {switch} link add to-{node} type veth peer name eth0 netns {netns} address {mac}"));
+            lan.ip(&format!("-n {switch} link set to-{node} master br0 up"));
             lan.ip(&format!("-n {netns} address add 10.77.0.{host}/24 dev eth0"));
             lan.ip(&format!("-n {netns} link set eth0 up"));
         }
@@ -141,7 +141,7 @@ impl Lan {
     }
 
     fn cable(&self, node: &str, state: &str) {
-        self.ip(&format!("-n {} link set {node} {state}", self.namespace("switch")));
+        self.ip(&format!("-n {} link set to-{node} {state}", self.namespace("switch")));
     }
 }
 
@@ -289,7 +289,7 @@ fn keepalived_is_a_router_like_another() {
         let a = start("a", first);
         lan.wait_until("a", true);
         lan.wait_until("b", false);
-        // Cut off, both have it; together again, one.
+        // Cut off and together again: one has it.
         lan.cable("b", "down");
         lan.cable("b", "up");
         lan.wait_until("b", false);

@@ -402,7 +402,7 @@ impl Driver {
             let Some(due) = self.announcements.next(now) else { return };
             // Gone meanwhile, or elsewhere.
             let placed = self.addresses.place_of(&due.instance, due.address);
-            if !placed.is_some_and(|placed| placed.interface == due.interface) {
+            if placed.is_none_or(|placed| placed.interface != due.interface) {
                 continue;
             }
             let Some(link) = self.links.get(due.interface) else { continue };
@@ -465,5 +465,27 @@ fn vrid_of(received: &Received<'_>) -> Option<u8> {
             let between = if is_authenticated { (usize::from(*packet.get(header + 1)?) + 2) * 4 } else { 0 };
             packet.get(header + between + 1).copied()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identifier_is_found_behind_every_header() {
+        let mut plain = vec![0u8; 28];
+        (plain[0], plain[9], plain[21]) = (0x45, 112, 51);
+        assert_eq!(vrid_of(&Received::V4(&plain)), Some(51));
+        // An authentication header of 24 octets.
+        let mut authenticated = vec![0u8; 52];
+        (authenticated[0], authenticated[9], authenticated[21], authenticated[45]) = (0x45, 51, 4, 52);
+        assert_eq!(vrid_of(&Received::V4(&authenticated)), Some(52));
+        for length in 0..28 {
+            let _ = vrid_of(&Received::V4(&authenticated[..length]));
+        }
+        let any = Address::v6(1);
+        let six = Received::V6 { source: any, destination: any, hop_limit: 255, payload: &[0x31, 53] };
+        assert_eq!(vrid_of(&six), Some(53));
     }
 }

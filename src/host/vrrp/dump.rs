@@ -228,3 +228,75 @@ fn data_of(text: &mut String, instance: &Instance, since: &dyn Fn(Instant) -> f6
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Family;
+    use crate::vrrp::{Config, Event, Link, Routers};
+
+    const NOW: Instant = Instant::from_seconds(100);
+
+    /// An instance that has been Active for five seconds.
+    fn active() -> Vec<Instance> {
+        let mut config = InstanceConfig::new("VI_1", "eth0", 51, Family::V4);
+        (config.priority, config.starts_as_master) = (255, true);
+        config.authentication = Authentication::Password(*b"1111\0\0\0\0");
+        config.addresses = vec![VirtualAddress::new("10.77.0.10".parse().unwrap())];
+        let mut routers = Routers::new(Config { instances: vec![config], ..Config::default() }).unwrap();
+        let start = Instant::from_seconds(95);
+        let link = Link { is_up: true, addresses: vec!["10.77.0.1".parse().unwrap()] };
+        routers.handle(start, Event::Link { interface: "eth0".into(), link });
+        routers.handle(start, Event::Start);
+        routers.instances().to_vec()
+    }
+
+    /// keepalived's text, but for the numbers.
+    #[test]
+    fn statistics_are_keepalived_s() {
+        let text = Kind::Statistics.render(&active(), NOW, Duration::ZERO);
+        let theirs = "VRRP Instance: VI_1\n  Advertisements:\n    Received: 0\n    Sent: 1\n  Became master: 1\n  \
+             Released master: 0\n  Packet Errors:\n    Length: 0\n    TTL: 0\n    Invalid Type: 0\n    \
+             Advertisement Interval: 0\n    Address List: 0\n  Authentication Errors:\n    Invalid Type: 0\n    \
+             Type Mismatch: 0\n    Failure: 0\n  Priority Zero:\n    Received: 0\n    Sent: 0\n";
+        assert_eq!(text, theirs);
+    }
+
+    #[test]
+    fn json_has_keepalived_s_names_and_values() {
+        let text = Kind::Json.render(&active(), NOW, Duration::from_secs(1000));
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let (data, stats) = (&all[0]["data"], &all[0]["stats"]);
+        for (name, value) in [
+            ("iname", json!("VI_1")),
+            ("ifp_ifname", json!("eth0")),
+            ("last_transition", json!(995.0)),
+            ("state", json!(2)),
+            ("wantstate", json!(2)),
+            ("adver_int", json!(1)),
+            ("vips", json!(["10.77.0.10 dev eth0 scope global set"])),
+            ("auth_type", json!(1)),
+            ("auth_data", json!("1111")),
+        ] {
+            assert_eq!(data[name], value, "{name}");
+        }
+        assert_eq!((&stats["advert_sent"], &stats["become_master"]), (&json!(1), &json!(1)));
+    }
+
+    #[test]
+    fn data_has_the_lines_that_exporters_look_for() {
+        let text = Kind::Data.render(&active(), NOW, Duration::ZERO);
+        for line in [
+            "------< VRRP Topology >------",
+            " VRRP Instance = VI_1",
+            "   State = MASTER",
+            "   Wantstate = MASTER",
+            "   Interface = eth0",
+            "   Virtual Router ID = 51",
+            "   Virtual IP (1):",
+            "     10.77.0.10 dev eth0 scope global set",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}");
+        }
+    }
+}

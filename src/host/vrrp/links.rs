@@ -110,7 +110,7 @@ impl Links {
                     link.mac = octets.as_slice().try_into().map(MacAddress).unwrap_or_default();
                 }
                 LinkAttribute::LinkInfo(infos) => {
-                    link.is_macvlan = infos.iter().any(|info| *info == LinkInfo::Kind(InfoKind::MacVlan));
+                    link.is_macvlan = infos.contains(&LinkInfo::Kind(InfoKind::MacVlan));
                 }
                 _ => {}
             }

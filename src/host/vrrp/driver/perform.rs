@@ -162,7 +162,13 @@ impl Driver {
     fn remove_routes(&mut self, instance: &Name, routes: &[Attached]) {
         // Rules before routes, and routes before those that they need.
         for attached in routes.iter().rev() {
-            if let Some(prepared) = self.installed.remove(&(instance.clone(), attached.clone())) {
+            let installed = self.installed.remove(&(instance.clone(), attached.clone()));
+            // Those of a run before this one too, unless another instance has the same.
+            let leftover = || {
+                let is_held = self.installed.keys().any(|(_, other)| other == attached);
+                self.plan.routes.get(attached).filter(|_| !is_held).cloned()
+            };
+            if let Some(prepared) = installed.or_else(leftover) {
                 self.change_route(instance, attached, &prepared, false);
             }
         }

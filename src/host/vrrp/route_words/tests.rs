@@ -6,7 +6,10 @@ fn no_tables(_: &str) -> Option<u32> {
     None
 }
 
-fn parse_route(line: &str) -> Result<(RouteMessage, Option<Name>, Vec<(RouteNextHop, Option<Name>)>), String> {
+/// The parts of a route: its message, its interface, its next hops.
+type Parts = (RouteMessage, Option<Name>, Vec<(RouteNextHop, Option<Name>)>);
+
+fn parse_route(line: &str) -> Result<Parts, String> {
     match Prepared::new(&Attached::Route(line.into()), &no_tables)? {
         Prepared::Route { message, interface, hops } => Ok((message, interface, hops)),
         Prepared::Rule(_) => panic!("a route is no rule"),
