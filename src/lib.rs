@@ -16,6 +16,7 @@
 //! | 4 | [`forward`] | packet to `Verdict` | know queues, threads, commands |
 //! | 4 | [`vrrp`] | VRRP as one value: packets, events and time in, actions out | open a socket, set an address |
 //! | 4 | [`command`] | ipvsadm's grammar, `Request`, `Response`, rendering | open a socket |
+//! | 5 | [`config`] | keepalived.conf: its language, its keywords, what they mean | open a file, ask the kernel |
 //! | 5 | [`worker`] | batch loop | know configuration |
 //! | 6 | [`control`] | the configuration: requests in, snapshots and actions out | touch frames or system calls |
 //! | 7 | [`director`] | one control and its workers as a single value; replay | start threads |
@@ -26,6 +27,7 @@
 
 pub mod base;
 pub mod command;
+pub mod config;
 pub mod conn;
 pub mod control;
 pub mod director;

@@ -18,9 +18,13 @@ use lvx::host::{cpus, logging, run};
 #[derive(Parser, Debug)]
 #[command(name = "lvxd", version, after_help = EXIT_STATUSES)]
 struct Arguments {
-    /// Interfaces to serve; packets are balanced on and between them.
-    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',', required = true)]
+    /// Interfaces to serve; packets are balanced on and between them. Without any, and with --config, VRRP runs alone.
+    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',', required_unless_present = "config")]
     interface: Vec<String>,
+
+    /// keepalived.conf: virtual routers. SIGHUP reads it anew.
+    #[arg(short = 'f', long, visible_alias = "use-file", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Worker threads [default: as many as the interface with the fewest receive queues has].
     #[arg(short, long, value_name = "N", conflicts_with = "cpus", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -109,7 +113,7 @@ enum Mode {
 
 const EXIT_STATUSES: &str = "\
 Exit status: 0 ended by a signal; 1 other failure; 2 wrong arguments; 3 missing rights; 4 interface absent or unfit;
-5 queue, XDP hook, socket or files in use; 6 rules or knobs refused.";
+5 queue, XDP hook, socket or files in use; 6 rules, knobs or configuration refused.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -137,6 +141,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
     }
     Ok(Options {
         interfaces: arguments.interface,
+        configuration: arguments.config,
         workers: arguments.workers.map(usize::from),
         cpus,
         xdp_mode: match arguments.xdp_mode {

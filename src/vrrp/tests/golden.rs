@@ -74,8 +74,8 @@ fn with(mut config: InstanceConfig, change: impl FnOnce(&mut InstanceConfig)) ->
 }
 
 /// A lone router from start to stop.
-fn life(config: InstanceConfig) -> BTreeSet<Vec<u8>> {
-    let mut bench = Bench::start(super::config(vec![config]));
+fn life(instance: InstanceConfig) -> BTreeSet<Vec<u8>> {
+    let mut bench = Bench::start(config(vec![instance]));
     bench.pass(seconds(8.0));
     bench.event(Event::Stop);
     frames(&bench)
@@ -245,7 +245,6 @@ fn lines_of_keepalived() {
     assert_eq!(
         bench.log(),
         [
-            "Netlink reports eth0 up",
             "(VI_1) removing VIPs.",
             "(VI_1) Entering BACKUP STATE (init)",
             "(VI_1) Receive advertisement timeout",

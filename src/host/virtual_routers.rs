@@ -1,0 +1,107 @@
+//! From keepalived.conf to the VRRP thread: read at the start and at SIGHUP.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::config::Configuration;
+use crate::host::clock::Clock;
+use crate::host::options::{ExitStatus, StartError};
+use crate::host::state::State;
+use crate::host::vrrp::dump::Kind;
+use crate::host::vrrp::{Plan, VrrpThread};
+
+/// Reads a configuration.
+///
+/// # Errors
+/// What is wrong with it; nothing has happened then.
+pub fn read(path: &Path) -> Result<Plan, StartError> {
+    plan_of(path).map_err(|texts| StartError::new(ExitStatus::Rules, texts.join("\n")))
+}
+
+fn plan_of(path: &Path) -> Result<Plan, Vec<String>> {
+    let configuration = configuration_of(path)?;
+    let (plan, messages) = Plan::new(configuration)?;
+    for message in messages {
+        tracing::warn!("{message}");
+    }
+    Ok(plan)
+}
+
+fn configuration_of(path: &Path) -> Result<Configuration, Vec<String>> {
+    Err(vec![format!("{}: keepalived.conf cannot be read yet", path.display())])
+}
+
+/// Starts the virtual routers.
+///
+/// # Errors
+/// When sockets or threads cannot be had.
+pub fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
+    let alerts = Box::new(|_| {});
+    VrrpThread::start(plan, clock, alerts).map_err(|error| {
+        let exit = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ExitStatus::Rights,
+            _ => ExitStatus::Other,
+        };
+        StartError::new(exit, format!("VRRP: {error}"))
+    })
+}
+
+/// Writes one of keepalived's files, by a temporary one beside it, so that nobody reads half of it.
+pub fn dump(kind: Kind, state: &Rc<RefCell<State>>, clock: Clock) {
+    let state = Rc::clone(state);
+    tokio::task::spawn_local(async move {
+        let (mut instances, mut from) = (Vec::new(), Some(0));
+        while let Some(position) = from {
+            let Some(answer) = state.borrow().vrrp().map(|vrrp| vrrp.copies(position)) else { return };
+            let Ok((some, next)) = answer.await else { return };
+            instances.extend(some);
+            from = next;
+        }
+        let text = kind.render(&instances, clock.now(), clock.wall());
+        let path = kind.path();
+        if let Err(error) = write_private(&path, &text) {
+            tracing::warn!("{path}: {error}");
+        }
+    });
+}
+
+/// A file that nobody else may read: there are passwords in it. Whatever stands at its place is replaced, not followed.
+fn write_private(path: &str, text: &str) -> std::io::Result<()> {
+    let temporary = format!("{path}.{}", std::process::id());
+    let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let result = options.and_then(|mut file| file.write_all(text.as_bytes()));
+    match result {
+        Ok(()) => std::fs::rename(&temporary, path),
+        Err(error) => {
+            let _ = std::fs::remove_file(&temporary);
+            Err(error)
+        }
+    }
+}
+
+/// Reads the configuration anew; one that is refused changes nothing.
+pub fn reload(path: Option<&Path>, state: &Rc<RefCell<State>>) {
+    let Some(path) = path else { return };
+    tracing::info!("reloading {}", path.display());
+    let plan = match plan_of(path) {
+        Ok(plan) => plan,
+        Err(texts) => {
+            texts.iter().for_each(|text| tracing::error!("{text}"));
+            tracing::error!("the configuration is refused, the old one goes on");
+            return;
+        }
+    };
+    let state = state.borrow();
+    let Some(vrrp) = state.vrrp() else { return };
+    let answer = vrrp.reload(plan);
+    tokio::task::spawn_local(async move {
+        match answer.await {
+            Ok(Ok(())) => tracing::info!("reloaded"),
+            Ok(Err(texts)) => texts.iter().for_each(|text| tracing::error!("{text}")),
+            Err(_) => {}
+        }
+    });
+}
