@@ -37,6 +37,8 @@ const ROUND_PACKETS_MAX: usize = 4096;
 pub(super) struct Driver {
     clock: Clock,
     plan: Plan,
+    /// The interfaces that matter to it.
+    names: BTreeSet<Name>,
     routers: Routers,
     requests: Requests,
     news: rtnl::News,
@@ -51,8 +53,8 @@ pub(super) struct Driver {
     /// Routes and rules that were installed, by instance.
     installed: BTreeMap<(Name, Attached), Prepared>,
     receivers: Receivers,
-    /// Instance, interface and group of each membership.
-    memberships: BTreeSet<(Name, Name, Address)>,
+    /// Interface and group of each membership, and the instances that want it.
+    memberships: BTreeMap<(Name, Address), BTreeSet<Name>>,
     senders: Senders,
     announcements: Announcements,
     helper: mpsc::Sender<News>,
@@ -81,6 +83,7 @@ impl Driver {
         })?;
         Ok(Self {
             clock,
+            names: names_of(plan.vrrp()),
             plan,
             routers,
             requests: Requests::open()?,
@@ -93,7 +96,7 @@ impl Driver {
             firewall: Firewall::default(),
             installed: BTreeMap::new(),
             receivers: Receivers::new()?,
-            memberships: BTreeSet::new(),
+            memberships: BTreeMap::new(),
             senders: Senders::default(),
             announcements: Announcements::default(),
             helper,
@@ -206,6 +209,7 @@ impl Driver {
     fn reload(&mut self, plan: Plan) -> Result<(), Vec<String>> {
         // Refused before anything is touched.
         plan.vrrp().clone().settle().map_err(|flaws| flaws.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.names = names_of(plan.vrrp());
         let old = std::mem::replace(&mut self.plan, plan);
         self.change_statics(&old);
         // What is new is there before the machine uses it; what is old goes when it has let go.
@@ -215,11 +219,12 @@ impl Driver {
         let result = self.routers.reconfigure(now, self.plan.vrrp().clone());
         self.perform();
         if let Err(flaws) = result {
+            self.names = names_of(old.vrrp());
             self.plan = old;
             return Err(flaws.iter().map(ToString::to_string).collect());
         }
         self.wire(true);
-        self.told.retain(|name, _| names_of(self.plan.vrrp()).contains(name));
+        self.told.retain(|name, _| self.names.contains(name));
         self.tell(News::Reconfigured(self.plan.configuration.clone()));
         Ok(())
     }
@@ -293,8 +298,7 @@ impl Driver {
         if !is_changed {
             return;
         }
-        let names = names_of(self.plan.vrrp());
-        if names.iter().any(|name| self.wired.get(name) != Some(&self.links.index(name))) {
+        if self.names.iter().any(|name| self.wired.get(name) != Some(&self.links.index(name))) {
             self.wire(true);
         }
         self.tell_links();
@@ -311,10 +315,9 @@ impl Driver {
 
     /// Tells the machine of links that are not as it knows them.
     fn tell_links(&mut self) {
-        let names = names_of(self.plan.vrrp());
         let changed: Vec<(Name, vrrp::Link)> = self
             .links
-            .told(&names)
+            .told(&self.names)
             .filter(|(name, link)| self.told.get(*name) != Some(link))
             .map(|(name, link)| (name.clone(), link))
             .collect();
@@ -332,8 +335,7 @@ impl Driver {
             self.virtual_links.retain(&mut self.requests, &wished);
         }
         let failures = self.virtual_links.make(&mut self.requests, &mut self.links, instances.iter());
-        let names = names_of(self.plan.vrrp());
-        self.wired = names.iter().map(|name| (name.clone(), self.links.index(name))).collect();
+        self.wired = self.names.iter().map(|name| (name.clone(), self.links.index(name))).collect();
         let mut wished = BTreeSet::new();
         for config in instances {
             let mut kinds = vec![false];
@@ -377,7 +379,7 @@ impl Driver {
     }
 
     fn level_groups(&mut self) {
-        let wished = self.memberships.iter().map(|(_, interface, group)| (interface.clone(), *group)).collect();
+        let wished = self.memberships.keys().cloned().collect();
         for (interface, group, error) in self.receivers.level_groups(&wished) {
             self.say(Level::Warning, format!("joining {group} on {interface}: {error}"));
         }
