@@ -24,6 +24,7 @@
 
 pub mod addresses;
 pub mod announcements;
+mod debounce;
 mod driver;
 pub mod dump;
 mod firewall;
