@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use lvx::config::Invocation;
 use lvx::conn::helper::HELPER_PORTS_MAX;
 use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
@@ -24,7 +25,7 @@ struct Arguments {
 
     /// keepalived.conf: virtual routers. SIGHUP reads it anew.
     #[arg(short = 'f', long, visible_alias = "use-file", value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<String>,
 
     /// Worker threads [default: as many as the interface with the fewest receive queues has].
     #[arg(short, long, value_name = "N", conflicts_with = "cpus", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -141,7 +142,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
     }
     Ok(Options {
         interfaces: arguments.interface,
-        configuration: arguments.config,
+        configuration: arguments.config.map(|file| Invocation { file, identity: None }),
         workers: arguments.workers.map(usize::from),
         cpus,
         xdp_mode: match arguments.xdp_mode {

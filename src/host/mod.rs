@@ -6,7 +6,6 @@ pub mod client;
 pub mod clock;
 pub mod cpus;
 pub mod logging;
-pub mod machine;
 mod meminfo;
 pub mod names;
 pub mod netlink;

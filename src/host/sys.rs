@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::Ipv6Addr;
@@ -194,26 +193,4 @@ pub fn set_realtime(priority: u8) -> io::Result<()> {
     let result =
         unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The paths that match a pattern, braces included (glob(3)), sorted.
-pub fn glob(pattern: &str) -> Vec<String> {
-    let Ok(pattern) = CString::new(pattern) else { return Vec::new() };
-    // SAFETY: all octets zero are a valid value of this plain structure, and what glob(3) wants to begin with.
-    let mut found: libc::glob_t = unsafe { zeroed() };
-    // SAFETY: the pattern ends with a zero; the structure is written by the call alone.
-    let result = unsafe { libc::glob(pattern.as_ptr(), libc::GLOB_BRACE, None, &raw mut found) };
-    let mut paths = Vec::new();
-    if result == 0 {
-        for index in 0..found.gl_pathc {
-            // SAFETY: there are `gl_pathc` pointers to strings that end with a zero, until the structure is freed.
-            let path = unsafe { CStr::from_ptr(*found.gl_pathv.add(index)) };
-            paths.push(path.to_string_lossy().into_owned());
-        }
-    }
-    // SAFETY: what glob(3) has allocated, or nothing, is freed once.
-    unsafe { libc::globfree(&raw mut found) };
-    // Of braces it gives what matches each word, one after the other.
-    paths.sort();
-    paths
 }

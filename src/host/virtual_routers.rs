@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::rc::Rc;
 
-use crate::config::Configuration;
+use crate::config::{Configuration, Invocation};
 use crate::host::clock::Clock;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
@@ -17,12 +16,12 @@ use crate::host::vrrp::{Plan, VrrpThread};
 ///
 /// # Errors
 /// What is wrong with it; nothing has happened then.
-pub fn read(path: &Path) -> Result<Plan, StartError> {
-    plan_of(path).map_err(|texts| StartError::new(ExitStatus::Rules, texts.join("\n")))
+pub fn read(invocation: &Invocation) -> Result<Plan, StartError> {
+    plan_of(invocation).map_err(|texts| StartError::new(ExitStatus::Rules, texts.join("\n")))
 }
 
-fn plan_of(path: &Path) -> Result<Plan, Vec<String>> {
-    let configuration = configuration_of(path)?;
+fn plan_of(invocation: &Invocation) -> Result<Plan, Vec<String>> {
+    let configuration = configuration_of(invocation)?;
     let (plan, messages) = Plan::new(configuration)?;
     for message in messages {
         tracing::warn!("{message}");
@@ -30,8 +29,8 @@ fn plan_of(path: &Path) -> Result<Plan, Vec<String>> {
     Ok(plan)
 }
 
-fn configuration_of(path: &Path) -> Result<Configuration, Vec<String>> {
-    Err(vec![format!("{}: keepalived.conf cannot be read yet", path.display())])
+fn configuration_of(invocation: &Invocation) -> Result<Configuration, Vec<String>> {
+    Err(vec![format!("{}: keepalived.conf cannot be read yet", invocation.file)])
 }
 
 /// Starts the virtual routers.
@@ -83,10 +82,10 @@ fn write_private(path: &str, text: &str) -> std::io::Result<()> {
 }
 
 /// Reads the configuration anew; one that is refused changes nothing.
-pub fn reload(path: Option<&Path>, state: &Rc<RefCell<State>>) {
-    let Some(path) = path else { return };
-    tracing::info!("reloading {}", path.display());
-    let plan = match plan_of(path) {
+pub fn reload(invocation: Option<&Invocation>, state: &Rc<RefCell<State>>) {
+    let Some(invocation) = invocation else { return };
+    tracing::info!("reloading {}", invocation.file);
+    let plan = match plan_of(invocation) {
         Ok(plan) => plan,
         Err(texts) => {
             texts.iter().for_each(|text| tracing::error!("{text}"));

@@ -48,7 +48,7 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
-use crate::config::{Configuration, InterfaceFacts};
+use crate::config::Configuration;
 use crate::host::clock::Clock;
 use crate::vrrp::{Attached, Config, Instance, Reading, Tracker};
 
@@ -56,23 +56,6 @@ use driver::Driver;
 use helper::{AlertSink, News};
 use route_words::{Prepared, parse_tables};
 use status::Slice;
-
-/// The interfaces of this network namespace with their addresses, asked of the kernel.
-///
-/// # Errors
-/// The kernel's.
-pub fn interfaces() -> io::Result<Vec<(String, InterfaceFacts)>> {
-    use netlink_packet_route::RouteNetlinkMessage::{GetAddress, GetLink};
-    let mut requests = rtnl::Requests::open()?;
-    let mut messages = requests.dump(&GetLink(Default::default()))?;
-    messages.extend(requests.dump(&GetAddress(Default::default()))?);
-    let links = links::Links::from_dump(messages);
-    let facts = links.iter().map(|(index, link)| {
-        let addresses = link.addresses.iter().map(|&(address, _)| address).collect();
-        (link.name.to_string(), InterfaceFacts { index, addresses })
-    });
-    Ok(facts.collect())
-}
 
 /// Lines, notifications and FIFO lines that wait for the helper.
 pub const NEWS_MAX: usize = 16384;
