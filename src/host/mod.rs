@@ -2,10 +2,12 @@
 //!
 //! **Invariant**: no policy; what is done here, `control` decided.
 
+pub mod check_file;
 pub mod client;
 pub mod clock;
 pub mod cpus;
 pub mod logging;
+pub mod machine;
 mod meminfo;
 pub mod names;
 pub mod netlink;

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 
-use crate::config::{Configuration, Invocation};
+use crate::config::{self, Configuration, Invocation, Severity, Verdict};
 use crate::host::clock::Clock;
+use crate::host::machine::Machine;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
 use crate::host::vrrp::dump::Kind;
@@ -30,7 +31,22 @@ fn plan_of(invocation: &Invocation) -> Result<Plan, Vec<String>> {
 }
 
 fn configuration_of(invocation: &Invocation) -> Result<Configuration, Vec<String>> {
-    Err(vec![format!("{}: keepalived.conf cannot be read yet", invocation.file)])
+    let reading = config::read(&Machine::now(), invocation);
+    for message in &reading.messages {
+        // What keepalived has no words for has help alone.
+        let text = match &message.help {
+            Some(help) if message.text.is_empty() => help.clone(),
+            _ => message.to_string(),
+        };
+        match message.severity {
+            Severity::Notice => tracing::info!("{text}"),
+            Severity::Flawed | Severity::Insecure | Severity::Fatal => tracing::warn!("{text}"),
+        }
+    }
+    if reading.is_refused || reading.verdict == Verdict::Unusable {
+        return Err(vec![format!("{} is refused", invocation.file)]);
+    }
+    Ok(reading.configuration)
 }
 
 /// Starts the virtual routers.

@@ -73,6 +73,29 @@ impl<'a> Node<'a> {
     }
 }
 
+/// A word that is to be understood, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Value<'n> {
+    /// The word; empty when there is none.
+    pub text: &'n str,
+    /// Where.
+    pub at: At,
+}
+
+impl<'a> Node<'a> {
+    /// A word after the keyword, as a value.
+    pub fn value(&self, index: usize) -> Value<'_> {
+        Value { text: self.word(index), at: self.at_word(index) }
+    }
+
+    /// A word of an entry, as a value.
+    pub fn entry_value<'n>(&self, entry: &'n Entry, index: usize) -> Value<'n> {
+        let at =
+            entry.words.get(index).map_or_else(|| self.at_entry(entry), |word| self.lines.at_word(&entry.item, word));
+        Value { text: entry.word(index), at }
+    }
+}
+
 impl Entry {
     /// A word; empty when there is none.
     pub fn word(&self, index: usize) -> &str {
@@ -213,10 +236,13 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
+    /// What helps is looked for once, not in each pass.
     fn unknown(&mut self, item: &Item, name: &str, table: &'static [Keyword]) {
-        let help = near::help(name, self.lines.text(item), table);
         let text = format!("Unknown keyword '{name}'");
-        self.messages.say(Severity::Flawed, Some(self.lines.at(item)), text, help);
+        let at = self.lines.at(item);
+        let is_new = !self.messages.is_full() && !self.messages.has_said(&at, &text);
+        let help = if is_new { near::help(name, self.lines.text(item), table) } else { None };
+        self.messages.say(Severity::Flawed, Some(at), text, help);
     }
 
     /// **Deviation**: the rest of the file is read nevertheless, so that all errors are said at once.
@@ -280,7 +306,8 @@ impl<'a> Builder<'a, '_> {
 
     fn skip_balanced(&mut self) {
         let mut depth = 1usize;
-        while let (true, Some(item)) = (depth > 0, self.take()) {
+        while depth > 0 {
+            let Some(item) = self.take() else { return };
             match item.kind {
                 ItemKind::Open => depth += 1,
                 ItemKind::Close => depth -= 1,

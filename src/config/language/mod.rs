@@ -13,12 +13,14 @@
 //! keepalived's buffer stay whole.
 
 mod definitions;
+mod glob;
 mod include;
 mod items;
 mod reader;
 mod sequence;
 mod words;
 
+pub use glob::matches_glob;
 pub use items::{Item, ItemKind, items};
 pub use reader::{Line, Lines, read};
 pub use words::{Word, escaped_words, plain_words};
