@@ -130,7 +130,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
         if let Some(plan) = plan {
-            state.set_vrrp(virtual_routers::start(plan, clock)?);
+            state.set_vrrp(virtual_routers::start(plan, clock).await?);
         }
         let state = Rc::new(RefCell::new(state));
         let files = match (proc, &options.proc) {
@@ -143,7 +143,9 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let result = control_loop(&socket, &mut network, &state, &shared, options.configuration.as_ref()).await;
         // Packets are served until somebody else has the addresses.
         let vrrp = state.borrow_mut().take_vrrp();
-        drop(vrrp);
+        if let Some(vrrp) = vrrp {
+            virtual_routers::stop(vrrp).await;
+        }
         if let Some(files) = files {
             // The files come over the socket, which is served until their writers have ended.
             tokio::select! {

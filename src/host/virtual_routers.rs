@@ -11,7 +11,7 @@ use crate::host::machine::Machine;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
 use crate::host::vrrp::dump::Kind;
-use crate::host::vrrp::{Plan, VrrpThread};
+use crate::host::vrrp::{Plan, VrrpThread, run_script};
 
 /// Reads a configuration.
 ///
@@ -49,11 +49,16 @@ fn configuration_of(invocation: &Invocation) -> Result<Configuration, Vec<String
     Ok(reading.configuration)
 }
 
-/// Starts the virtual routers.
+/// Starts the virtual routers, once `startup_script` has ended or has had its time.
 ///
 /// # Errors
 /// When sockets or threads cannot be had.
-pub fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
+pub async fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
+    if let Some((script, timeout)) = &plan.configuration().global.startup
+        && !run_script(script, *timeout).await
+    {
+        tracing::warn!("startup_script {script} has not ended well");
+    }
     let alerts = Box::new(|_| {});
     VrrpThread::start(plan, clock, alerts).map_err(|error| {
         let exit = match error.kind() {
@@ -62,6 +67,17 @@ pub fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
         };
         StartError::new(exit, format!("VRRP: {error}"))
     })
+}
+
+/// Ends the virtual routers, then runs `shutdown_script`.
+pub async fn stop(vrrp: VrrpThread) {
+    let configuration = vrrp.configuration();
+    drop(vrrp);
+    if let Some((script, timeout)) = &configuration.global.shutdown
+        && !run_script(script, *timeout).await
+    {
+        tracing::warn!("shutdown_script {script} has not ended well");
+    }
 }
 
 /// Writes one of keepalived's files, by a temporary one beside it, so that nobody reads half of it.
@@ -109,12 +125,17 @@ pub fn reload(invocation: Option<&Invocation>, state: &Rc<RefCell<State>>) {
             return;
         }
     };
-    let state = state.borrow();
-    let Some(vrrp) = state.vrrp() else { return };
-    let answer = vrrp.reload(plan);
+    let configuration = plan.configuration().clone();
+    let Some(answer) = state.borrow().vrrp().map(|vrrp| vrrp.reload(plan)) else { return };
+    let state = Rc::clone(state);
     tokio::task::spawn_local(async move {
         match answer.await {
-            Ok(Ok(())) => tracing::info!("reloaded"),
+            Ok(Ok(())) => {
+                tracing::info!("reloaded");
+                if let Some(vrrp) = state.borrow().vrrp() {
+                    vrrp.set_configuration(configuration);
+                }
+            }
             Ok(Err(texts)) => texts.iter().for_each(|text| tracing::error!("{text}")),
             Err(_) => {}
         }
