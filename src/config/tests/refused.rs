@@ -62,7 +62,7 @@ fn values_of_instances_are_refused() {
             ),
             (
                 "track_interface {\n eth1 weight 300\n eth1\n eth1 weight\n}",
-                "number '300' outside range [-254, 254]|(V) weight 300 for eth1 must be between [-253..253] inclusive. Ignoring...|(V) duplicate track_interface eth1 - ignoring",
+                "number '300' outside range [-254, 254]|(V) weight 300 for eth1 must be between [-253..253] inclusive. Ignoring...|(V) duplicate track_interface eth1 - ignoring|(V) duplicate track_interface eth1 - ignoring",
             ),
             ("track_script {\n s1 weight\n}", "(V) weight without value specified for track script s1 - ignoring"),
             ("track_script {\n s1 foo\n}", "(V) unknown track script option foo - ignoring"),
