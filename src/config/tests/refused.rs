@@ -208,6 +208,30 @@ fn values_of_services_are_refused() {
 }
 
 #[test]
+fn groups_of_services_are_judged() {
+    check(
+        |line| {
+            service("", "").replacen(
+                "virtual_server 10.0.0.1 80",
+                &format!("virtual_server_group g {{\n{line}\n}}\nvirtual_server group g"),
+                1,
+            )
+        },
+        &[
+            ("10.0.0.1-5 80", ""),
+            ("10.0.0.1", "Virtual server [g]:0: zero port only valid for persistent services - setting"),
+            ("10.0.0.1-300 80\n10.0.0.7 80", "Virtual server group range '10.0.0.1-300' end '300' too large"),
+            (
+                "10.0.0.5-3 80\n10.0.0.7 80",
+                "Address range end is not greater than address range start - 10.0.0.5-3 - skipping",
+            ),
+            ("fwmark x\n10.0.0.7 80", "invalid number 'x'|(g): fwmark 'x' must be in [0, 4294967295] - ignoring"),
+            ("fwmark 5", "Warning: Virtual server [g]:0: protocol specified for fwmark - protocol will be ignored"),
+        ],
+    );
+}
+
+#[test]
 fn a_missing_value_is_fatal_and_the_rest_is_read() {
     let reading = read_text(&instance("priority\nunicast_ttl 300"));
     assert_eq!(reading.verdict, Verdict::Unusable);
