@@ -124,11 +124,14 @@ pub struct At {
     pub excerpt: Arc<str>,
 }
 
+/// File and line of a message, if it has a place, and its text.
+type Said = (Option<(Arc<str>, u32)>, String);
+
 /// All that is to be said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
     list: Vec<Message>,
-    said: BTreeSet<(Option<(Arc<str>, u32)>, String)>,
+    said: BTreeSet<Said>,
     dropped: usize,
     worst: Option<Severity>,
     is_refused: bool,

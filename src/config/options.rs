@@ -98,8 +98,7 @@ pub fn parse(words: &[String]) -> Result<Command, String> {
             };
             command.take(name, value);
         } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
-            let mut characters = shorts.char_indices();
-            while let Some((at, short)) = characters.next() {
+            for (at, short) in shorts.char_indices() {
                 let option = OPTIONS.iter().find(|option| option.1 == Some(short));
                 let &(name, _, takes) = option.ok_or_else(|| format!("invalid option -- '{short}'"))?;
                 let joined = &shorts[at + short.len_utf8()..];

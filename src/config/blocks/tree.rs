@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::config::blocks::keyword::{Effect, Form, Keyword, Naming, Pass};
 use crate::config::blocks::near;
-use crate::config::language::{Item, ItemKind, Lines, Word, escaped_words, plain_words};
+use crate::config::language::{Item, ItemKind, Lines, UnmatchedQuote, Word, escaped_words, plain_words};
 use crate::config::message::{At, Messages, Severity};
 
 /// A keyword with what follows it.
@@ -173,8 +173,8 @@ impl<'a> Builder<'a, '_> {
         let words = match keyword.form {
             Form::Program(_) => match escaped_words(text) {
                 Ok(words) => words,
-                Err(_) => {
-                    let text = format!("String '{text}': missing terminating quote");
+                Err(UnmatchedQuote(quote)) => {
+                    let text = format!("String '{text}': missing terminating {quote}");
                     self.messages.flaw_at(self.lines.at(&item), text);
                     words
                 }
@@ -200,8 +200,7 @@ impl<'a> Builder<'a, '_> {
             Form::Words(least) | Form::Program(least) => self.has_words(&node, least).then_some(node),
             Form::List => {
                 if !node.words.is_empty() {
-                    let extra: Vec<&str> = node.words.iter().map(|word| word.text.as_str()).collect();
-                    let text = format!("Block {name} has extra parameters {} ...", extra.join(" "));
+                    let text = format!("Block {name} has extra parameters {} ...", node.word(0));
                     self.messages.flaw_at(node.at(), text);
                 }
                 self.list(&mut node);
@@ -264,7 +263,7 @@ impl<'a> Builder<'a, '_> {
         let name = node.word(0).to_owned();
         match naming {
             Naming::Needed => self.has_words(node, 1),
-            Naming::Wanted(text) | Naming::Unique(text, _) if name.is_empty() => {
+            Naming::Wanted(text) | Naming::Unique(text, _) if node.words.len() != 1 => {
                 self.messages.flaw_at(node.at(), text);
                 false
             }

@@ -22,6 +22,8 @@ impl Context<'_> {
         let first = node.entry_value(entry, 0);
         let (text, prefix) =
             first.text.split_once('/').map_or((first.text, None), |(text, prefix)| (text, Some(prefix)));
+        // keepalived makes `/0' of a prefix without a number, which nobody means.
+        let prefix = prefix.filter(|prefix| !prefix.is_empty());
         let Ok(address) = text.parse::<Address>() else {
             let text = format!("VRRP parsed invalid IP {}. skipping IP...", first.text);
             self.messages.flaw_at(first.at, text);

@@ -35,10 +35,8 @@ impl Context<'_> {
             }
             "instance" => self.configuration.global.instance = Some(name(value.text)),
             "use_pid_dir" => self.configuration.global.uses_pid_directory = true,
-            "child_wait_time" => {
-                if self.unsigned(&value, 0, u32::MAX).is_none() {
-                    self.messages.flaw_at(value.at, format!("Invalid child_wait_time {}", value.text));
-                }
+            "child_wait_time" if self.unsigned(&value, 0, u32::MAX).is_none() => {
+                self.messages.flaw_at(value.at, format!("Invalid child_wait_time {}", value.text));
             }
             _ => {}
         }
@@ -308,8 +306,10 @@ impl Context<'_> {
                 _ => {
                     let text = "Please use keyword \"id\" before lvs_sync_daemon SYNCID";
                     index -= 1;
-                    self.messages.flaw_at(word.at.clone(), text);
                     let number = self.unsigned(&word, 0, 255);
+                    if number.is_some() {
+                        self.messages.flaw_at(word.at.clone(), text);
+                    }
                     daemon.id = number.map(|number| number as u8);
                     (number, format!("Invalid syncid ({}) - defaulting to vrid", word.text))
                 }

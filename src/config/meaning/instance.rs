@@ -202,11 +202,11 @@ impl Context<'_> {
             "virtual_routes" => {
                 for entry in &node.entries {
                     let line = self.route_line(node, entry, false);
-                    draft.instance.routes.push(line.item);
+                    draft.instance.routes.extend(line.map(|line| line.item));
                 }
             }
             "virtual_rules" => {
-                let lines: Vec<_> = node.entries.iter().map(|entry| self.rule_line(entry).item).collect();
+                let lines: Vec<_> = node.entries.iter().map(|entry| self.rule_line(node, entry).item).collect();
                 draft.instance.routes.extend(lines);
             }
             "track_interface" | "track_script" | "track_file" | "track_process" | "track_bfd" => {

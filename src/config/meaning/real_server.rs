@@ -50,7 +50,8 @@ impl Context<'_> {
         for child in &node.children {
             self.read_server_word(&mut server, &mut own, child);
         }
-        let may_differ = server.method == Method::Tunnelling;
+        // What a group serves is of either family: who adds its services to the table refuses what does not fit.
+        let may_differ = server.method == Method::Tunnelling || matches!(service.target, Target::Group(_));
         if address.family() != service.family && !may_differ {
             let text = format!(
                 "Address family of virtual server and real server {address} don't match - skipping real server."

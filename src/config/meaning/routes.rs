@@ -1,6 +1,7 @@
 //! Lines of `virtual_routes`, `virtual_rules`, `static_routes` and `static_rules`: the words of `ip route add` and
 //! `ip rule add`, with a few of keepalived's own.
 
+use crate::base::Address;
 use crate::config::blocks::{Entry, Node};
 use crate::config::meaning::{Context, name};
 use crate::vrrp::{Attached, Name};
@@ -14,8 +15,14 @@ pub struct RouteLine {
 }
 
 impl Context<'_> {
-    /// One line of routes. `is_static` lines are not tracked unless they have a group.
-    pub fn route_line(&mut self, node: &Node<'_>, entry: &Entry, is_static: bool) -> RouteLine {
+    /// One line of routes; `None` when it is left out. `is_static` lines are not tracked unless they have a group.
+    pub fn route_line(&mut self, node: &Node<'_>, entry: &Entry, is_static: bool) -> Option<RouteLine> {
+        let to = destination(entry);
+        if !is_network(to) {
+            self.messages.flaw_at(node.at_entry(entry), format!("VRRP parsed invalid IP {to}. skipping IP..."));
+            self.messages.flaw_at(node.at_entry(entry), format!("unknown route keyword {to}"));
+            return None;
+        }
         let mut words: Vec<String> = Vec::new();
         let mut track_group = None;
         let mut is_untracked = is_static;
@@ -65,11 +72,11 @@ impl Context<'_> {
             );
             self.messages.flaw_at(node.at_entry(entry), text);
         }
-        RouteLine { item: Attached::Route(name(&words.join(" "))), track_group }
+        Some(RouteLine { item: Attached::Route(name(&words.join(" "))), track_group })
     }
 
     /// One line of rules.
-    pub fn rule_line(&mut self, entry: &Entry) -> RouteLine {
+    pub fn rule_line(&mut self, node: &Node<'_>, entry: &Entry) -> RouteLine {
         let mut words: Vec<&str> = entry.words.iter().map(|word| word.text.as_str()).collect();
         words.retain(|&word| word != "no_track");
         let mut track_group = None;
@@ -77,8 +84,20 @@ impl Context<'_> {
             track_group = words.get(at + 1).map(|word| name(word));
             words.drain(at..words.len().min(at + 2));
         }
+        if !words.iter().any(|word| matches!(*word, "pref" | "preference" | "priority" | "order")) {
+            let text = "Rule has no preference specified - setting to 16384. This is probably not what you want.";
+            self.messages.flaw_at(node.at_entry(entry), text);
+            words.extend(["preference", "16384"]);
+        }
         RouteLine { item: Attached::Rule(name(&words.join(" "))), track_group }
     }
+}
+
+/// True for `default`, an address, or an address and the length of a prefix.
+fn is_network(word: &str) -> bool {
+    let (address, prefix) = word.split_once('/').map_or((word, None), |(address, prefix)| (address, Some(prefix)));
+    let is_address = matches!(word, "default" | "any" | "all") || address.parse::<Address>().is_ok();
+    is_address && prefix.is_none_or(|prefix| prefix.parse::<u8>().is_ok_and(|length| length <= 128))
 }
 
 /// Where a route leads to, as its line says it.

@@ -571,23 +571,24 @@ impl Context<'_> {
                 self.messages.flaw(format!("Virtual server {} has no real servers - ignoring", label(&draft)));
                 continue;
             }
-            let is_mark = self.is_all_marks(&draft.service.target);
-            complete(&mut draft, is_mark, self.messages);
+            let kind = self.kind_of(&draft.service.target);
+            complete(&mut draft, kind, self.messages);
             self.configuration.virtual_servers.push(draft.service);
         }
         self.say_insecure("check scripts");
     }
 
-    fn is_all_marks(&self, target: &Target) -> bool {
-        match target {
-            Target::Mark(_) => true,
-            Target::Endpoint(..) => false,
-            Target::Group(wanted) => self
-                .configuration
-                .server_groups
-                .iter()
-                .find(|group| group.name == *wanted)
-                .is_some_and(|group| group.entries.iter().all(|entry| matches!(entry, GroupEntry::Mark(..)))),
+    fn kind_of(&self, target: &Target) -> Kind {
+        let wanted = match target {
+            Target::Mark(_) => return Kind { is_mark: true, has_no_port: false },
+            Target::Endpoint(_, port) => return Kind { is_mark: false, has_no_port: *port == 0 },
+            Target::Group(wanted) => wanted,
+        };
+        let group = self.configuration.server_groups.iter().find(|group| group.name == *wanted);
+        let entries = group.map(|group| group.entries.as_slice()).unwrap_or_default();
+        Kind {
+            is_mark: entries.iter().all(|entry| matches!(entry, GroupEntry::Mark(..))),
+            has_no_port: entries.iter().any(|entry| matches!(entry, GroupEntry::Addresses { port: 0, .. })),
         }
     }
 }
@@ -612,7 +613,17 @@ pub fn endpoint_label(address: Address, protocol: Option<Protocol>, port: u16) -
     format!("[{address}]:{protocol}:{port}")
 }
 
-fn complete(draft: &mut ServiceDraft, is_mark: bool, messages: &mut Messages) {
+/// What is said of a service depends on what it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Kind {
+    /// Marks alone.
+    is_mark: bool,
+    /// Any address without a port.
+    has_no_port: bool,
+}
+
+fn complete(draft: &mut ServiceDraft, kind: Kind, messages: &mut Messages) {
+    let Kind { is_mark, has_no_port } = kind;
     if is_mark && draft.protocol.is_some() {
         messages.flaw(format!(
             "Warning: Virtual server {}: protocol specified for fwmark - protocol will be ignored",
@@ -632,10 +643,6 @@ fn complete(draft: &mut ServiceDraft, is_mark: bool, messages: &mut Messages) {
     }
     let service = &mut draft.service;
     service.protocol = draft.protocol;
-    let has_no_port = match &service.target {
-        Target::Endpoint(_, port) => *port == 0,
-        _ => false,
-    };
     if has_no_port && service.persistence_s == 0 {
         messages.flaw(format!("Virtual server {about}: zero port only valid for persistent services - setting"));
         service.persistence_s = PERSISTENCE_S;

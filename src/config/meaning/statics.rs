@@ -25,8 +25,9 @@ impl Context<'_> {
         for entry in &node.entries {
             let line = match node.name() {
                 "static_routes" => self.route_line(node, entry, true),
-                _ => self.rule_line(entry),
+                _ => Some(self.rule_line(node, entry)),
             };
+            let Some(line) = line else { continue };
             let line = Static { item: line.item, track_group: line.track_group };
             self.configuration.statics.routes.push(line);
         }

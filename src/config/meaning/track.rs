@@ -200,6 +200,9 @@ impl Context<'_> {
                     }
                 },
                 "quorum_max" => match self.unsigned(&value, 0, 65_535) {
+                    Some(most) if most > 0 && most < track.quorum => {
+                        self.messages.flaw_at(value.at, "quorum_max is less than quorum - ignoring");
+                    }
                     Some(most) => track.quorum_max = Some(most),
                     None => {
                         let text = format!(
@@ -224,10 +227,6 @@ impl Context<'_> {
         if !is_given {
             let text = format!("track process '{own}' process name not specified");
             return self.messages.flaw_at(node.at_end(), text);
-        }
-        if track.quorum_max.is_some_and(|most| most > 0 && most < track.quorum) {
-            track.quorum_max = None;
-            self.messages.flaw_at(node.at_end(), "quorum_max is less than quorum - ignoring");
         }
         self.configuration.processes.retain(|other| other.name != track.name);
         self.configuration.processes.push(track);

@@ -62,7 +62,7 @@ fn values_of_instances_are_refused() {
             ),
             (
                 "track_interface {\n eth1 weight 300\n eth1\n eth1 weight\n}",
-                "number '300' outside range [-254, 254]|(V) weight 300 for eth1 must be between [-253..253] inclusive. Ignoring...|(V) duplicate track_interface eth1 - ignoring",
+                "number '300' outside range [-254, 254]|(V) weight 300 for eth1 must be between [-253..253] inclusive. Ignoring...|(V) duplicate track_interface eth1 - ignoring|(V) duplicate track_interface eth1 - ignoring",
             ),
             ("track_script {\n s1 weight\n}", "(V) weight without value specified for track script s1 - ignoring"),
             ("track_script {\n s1 foo\n}", "(V) unknown track script option foo - ignoring"),
@@ -203,6 +203,30 @@ fn values_of_services_are_refused() {
                 "track_file nope not found|FILE_CHECK has no track_file specified - ignoring",
             ),
             ("BFD_CHECK {\nname nope\n}", "([10.0.0.2]:tcp:80) BFD_CHECK - BFD nope not configured"),
+        ],
+    );
+}
+
+#[test]
+fn groups_of_services_are_judged() {
+    check(
+        |line| {
+            service("", "").replacen(
+                "virtual_server 10.0.0.1 80",
+                &format!("virtual_server_group g {{\n{line}\n}}\nvirtual_server group g"),
+                1,
+            )
+        },
+        &[
+            ("10.0.0.1-5 80", ""),
+            ("10.0.0.1", "Virtual server [g]:0: zero port only valid for persistent services - setting"),
+            ("10.0.0.1-300 80\n10.0.0.7 80", "Virtual server group range '10.0.0.1-300' end '300' too large"),
+            (
+                "10.0.0.5-3 80\n10.0.0.7 80",
+                "Address range end is not greater than address range start - 10.0.0.5-3 - skipping",
+            ),
+            ("fwmark x\n10.0.0.7 80", "invalid number 'x'|(g): fwmark 'x' must be in [0, 4294967295] - ignoring"),
+            ("fwmark 5", "Warning: Virtual server [g]:0: protocol specified for fwmark - protocol will be ignored"),
         ],
     );
 }
