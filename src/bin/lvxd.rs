@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use lvx::config::Invocation;
+use lvx::config::options::{self as keepalived_options, FILE_DEFAULT};
 use lvx::conn::helper::HELPER_PORTS_MAX;
+use lvx::host::check_file::{self, Detail};
 use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
 use lvx::host::xdp::AttachMode;
@@ -19,12 +22,26 @@ use lvx::host::{cpus, logging, run};
 #[command(name = "lvxd", version, after_help = EXIT_STATUSES)]
 struct Arguments {
     /// Interfaces to serve; packets are balanced on and between them. Without any, and with --config, VRRP runs alone.
-    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',', required_unless_present = "config")]
+    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',',
+          required_unless_present_any = ["config", "config_test", "dump_conf"])]
     interface: Vec<String>,
 
-    /// keepalived.conf: virtual routers. SIGHUP reads it anew.
-    #[arg(short = 'f', long, visible_alias = "use-file", value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// A keepalived.conf: its virtual routers run, SIGHUP reads it anew [-t and --dump-conf without it: the usual one].
+    #[arg(short = 'f', long = "config", visible_alias = "use-file", value_name = "FILE")]
+    config: Option<String>,
+
+    /// Which lines `@ID` of the keepalived.conf hold [default: the first label of the machine's name].
+    #[arg(long, value_name = "ID")]
+    config_id: Option<String>,
+
+    /// Test the keepalived.conf and end: 0 without a fault, 5 with errors, 6 with scripts that others could change, 2 when
+    /// nothing can run with it.
+    #[arg(short = 't', long)]
+    config_test: bool,
+
+    /// Print what the keepalived.conf was understood as, in keepalived's form, and end.
+    #[arg(long, conflicts_with = "config_test")]
+    dump_conf: bool,
 
     /// Worker threads [default: as many as the interface with the fewest receive queues has].
     #[arg(short, long, value_name = "N", conflicts_with = "cpus", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -115,8 +132,22 @@ const EXIT_STATUSES: &str = "\
 Exit status: 0 ended by a signal; 1 other failure; 2 wrong arguments; 3 missing rights; 4 interface absent or unfit;
 5 queue, XDP hook, socket or files in use; 6 rules, knobs or configuration refused.";
 
+/// Called by the name keepalived, the program takes keepalived's options.
 fn main() -> ExitCode {
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    if name.rsplit('/').next() == Some("keepalived") {
+        return keepalived(&words.collect::<Vec<_>>());
+    }
     let arguments = Arguments::parse();
+    let file = arguments.config.clone().unwrap_or_else(|| FILE_DEFAULT.to_owned());
+    let invocation = Invocation { file, identity: arguments.config_id.clone() };
+    if arguments.config_test {
+        return check_file::test(&invocation, Detail::Helpful);
+    }
+    if arguments.dump_conf {
+        return check_file::dump(&invocation, Detail::Helpful);
+    }
     logging::start();
     match options(arguments).and_then(run::run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,6 +156,30 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// keepalived's own command line, as far as it tests configurations.
+fn keepalived(words: &[String]) -> ExitCode {
+    let command = match keepalived_options::parse(words) {
+        Ok(command) => command,
+        Err(text) => {
+            eprintln!("keepalived: {text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let invocation = Invocation { file: command.file, identity: command.identity };
+    if command.shows_version {
+        eprintln!("lvx {} in place of keepalived", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    if command.tests {
+        return check_file::test(&invocation, Detail::Plain);
+    }
+    if command.dumps {
+        return check_file::dump(&invocation, Detail::Plain);
+    }
+    eprintln!("keepalived: by this name only -t, -d and -v work; start lvxd for the rest");
+    ExitCode::FAILURE
 }
 
 fn options(arguments: Arguments) -> Result<Options, StartError> {
@@ -141,7 +196,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
     }
     Ok(Options {
         interfaces: arguments.interface,
-        configuration: arguments.config,
+        configuration: arguments.config.map(|file| Invocation { file, identity: arguments.config_id }),
         workers: arguments.workers.map(usize::from),
         cpus,
         xdp_mode: match arguments.xdp_mode {

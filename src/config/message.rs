@@ -20,11 +20,11 @@ pub struct Place {
 pub enum Severity {
     /// Worth knowing; the configuration is good.
     Notice,
+    /// An error: exit status 5.
+    Flawed,
     /// A script that others could change, or a file that a check of an `include` misses: exit status 6 where nothing is
     /// worse.
     Insecure,
-    /// An error that keepalived runs with: exit status 5.
-    Flawed,
     /// An error that nothing can run with: exit status 2.
     Fatal,
 }
@@ -54,15 +54,48 @@ impl fmt::Display for Message {
     }
 }
 
+impl Message {
+    /// keepalived's words, then, indented, the line with a mark below the word, and what helps; a newline after each.
+    ///
+    /// ```text
+    /// (keepalived.conf: Line 3) Unknown keyword 'virtualRouterID'
+    ///     3:3 |   virtualRouterID 5
+    ///         |   ^ did you mean virtual_router_id?
+    /// ```
+    pub fn with_help(&self) -> String {
+        let mut text = if self.text.is_empty() { String::new() } else { format!("{self}\n") };
+        let help = self.help.as_deref().unwrap_or_default();
+        let (Some(place), Some(excerpt)) = (&self.place, &self.excerpt) else {
+            if !help.is_empty() {
+                text += &format!("    {help}\n");
+            }
+            return text;
+        };
+        if self.text.is_empty() {
+            text += &format!("({}: Line {}) note\n", place.file, place.line);
+        }
+        let head = format!("{}:{}", place.line, place.column);
+        let width = head.len().max(7);
+        text += &format!("{head:>width$} | {excerpt}\n");
+        if place.column > 0 || !help.is_empty() {
+            let before = excerpt.get(..place.column.saturating_sub(1) as usize).unwrap_or_default();
+            let blanks: String = before.chars().map(|it| if it == '\t' { '\t' } else { ' ' }).collect();
+            text += format!("{:>width$} | {blanks}^ {help}", "").trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
 /// Whether a configuration can be used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verdict {
     /// Without a fault.
     Clean,
-    /// Scripts that others could change, files that checks of an `include` miss; no error.
-    Insecure,
     /// Errors, and it can be used without what they concern.
     Flawed,
+    /// Scripts that others could change, files that checks of an `include` miss; maybe errors too.
+    Insecure,
     /// Nothing can run with it.
     Unusable,
 }
@@ -91,13 +124,17 @@ pub struct At {
     pub excerpt: Arc<str>,
 }
 
+/// File and line of a message, if it has a place, and its text.
+type Said = (Option<(Arc<str>, u32)>, String);
+
 /// All that is to be said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
     list: Vec<Message>,
-    said: BTreeSet<(Option<(Arc<str>, u32)>, String)>,
+    said: BTreeSet<Said>,
     dropped: usize,
     worst: Option<Severity>,
+    is_refused: bool,
 }
 
 impl Messages {
@@ -122,6 +159,32 @@ impl Messages {
     /// An error without one.
     pub fn flaw(&mut self, text: impl Into<String>) {
         self.say(Severity::Flawed, None, text.into(), None);
+    }
+
+    /// An error that keepalived does not start with, although its test says that it would.
+    pub fn refuse(&mut self, text: impl Into<String>) {
+        self.is_refused = true;
+        self.flaw(text);
+    }
+
+    /// True when a text was said of this line already.
+    pub fn has_said(&self, at: &At, text: &str) -> bool {
+        self.said.contains(&(Some((at.place.file.clone(), at.place.line)), text.to_owned()))
+    }
+
+    /// True when nothing more is kept.
+    pub const fn is_full(&self) -> bool {
+        self.list.len() >= MESSAGES_MAX
+    }
+
+    /// True when something was refused.
+    pub const fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// Takes over that something was refused, not what was said of it.
+    pub fn join_refusal(&mut self, other: &Messages) {
+        self.is_refused |= other.is_refused;
     }
 
     /// Said by keepalived, and no error.

@@ -10,14 +10,38 @@
 //! Source: what keepalived 2.2.7 and its manual page say of the language, and what it was seen to do.
 
 pub mod blocks;
+pub mod dump;
 pub mod language;
+mod meaning;
 pub mod message;
 pub mod model;
+pub mod options;
 pub mod source;
+
+#[cfg(test)]
+mod tests;
 
 pub use message::{Message, Place, Severity, Verdict};
 pub use model::Configuration;
 pub use source::{FileFacts, InterfaceFacts, Invocation, ReadFailure, Source};
+
+use blocks::{Pass, tables, tree};
+
+/// Reads a configuration. Everything wrong with it is said at once; what is right is there nevertheless.
+pub fn read(source: &dyn Source, invocation: &Invocation) -> Reading {
+    let mut messages = message::Messages::default();
+    let lines = language::read(source, invocation, &mut messages);
+    let items = language::items(&lines, &mut messages);
+    let mut context = meaning::Context::new(source, &mut messages);
+    for pass in Pass::ALL {
+        let nodes = tree(&lines, &items, tables::TOP, pass, context.messages);
+        context.read(pass, &nodes);
+    }
+    let configuration = context.configuration;
+    let is_refused = messages.is_refused();
+    let (messages, verdict) = messages.finish();
+    Reading { configuration, messages, verdict, is_refused, files: lines.files }
+}
 
 /// What became of a configuration that was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,4 +52,15 @@ pub struct Reading {
     pub messages: Vec<Message>,
     /// Whether it can be used.
     pub verdict: Verdict,
+    /// keepalived tests it with exit status 5 and does not start with it.
+    pub is_refused: bool,
+    /// The files that it is made of, in the order in which they were read.
+    pub files: Vec<String>,
+}
+
+impl Reading {
+    /// True when a daemon may run with it.
+    pub const fn is_usable(&self) -> bool {
+        !self.is_refused && !matches!(self.verdict, Verdict::Unusable)
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: no policy; what is done here, `control` decided.
 
+pub mod check_file;
 pub mod client;
 pub mod clock;
 pub mod cpus;

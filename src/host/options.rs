@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::Address;
+use crate::config::Invocation;
 use crate::host::proc_files::ProcOptions;
 use crate::host::xdp::AttachMode;
 
@@ -17,8 +18,8 @@ pub struct Options {
     /// Names of the interfaces, in order of their numbers; without any there are no workers, and with a configuration
     /// VRRP runs alone.
     pub interfaces: Vec<String>,
-    /// keepalived.conf.
-    pub configuration: Option<PathBuf>,
+    /// keepalived.conf, and how it is to be read.
+    pub configuration: Option<Invocation>,
     /// Number of workers; `None`: as many as the interface with the fewest receive queues has.
     pub workers: Option<usize>,
     /// Processors of the workers; `None`: chosen near the interfaces.

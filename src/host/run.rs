@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::base::{Address, Duration, MacAddress, Rng};
 use crate::command::names::NoNames;
 use crate::command::program;
+use crate::config::Invocation;
 use crate::conn::TableConfig;
 use crate::control::Control;
 use crate::forward::Shared;
@@ -49,7 +50,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     // Wrong words are told before anything is touched.
     set_sysctls(&Sysctls::default(), &options)?;
     let proc = options.proc.as_ref().map(|proc| Directory::open(&proc.directory)).transpose()?;
-    let plan = options.configuration.as_deref().map(virtual_routers::read).transpose()?;
+    let plan = options.configuration.as_ref().map(virtual_routers::read).transpose()?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -129,7 +130,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
         if let Some(plan) = plan {
-            state.set_vrrp(virtual_routers::start(plan, clock)?);
+            state.set_vrrp(virtual_routers::start(plan, clock).await?);
         }
         let state = Rc::new(RefCell::new(state));
         let files = match (proc, &options.proc) {
@@ -139,10 +140,12 @@ pub fn run(options: Options) -> Result<(), StartError> {
             ),
             _ => None,
         };
-        let result = control_loop(&socket, &mut network, &state, &shared, options.configuration.as_deref()).await;
+        let result = control_loop(&socket, &mut network, &state, &shared, options.configuration.as_ref()).await;
         // Packets are served until somebody else has the addresses.
         let vrrp = state.borrow_mut().take_vrrp();
-        drop(vrrp);
+        if let Some(vrrp) = vrrp {
+            virtual_routers::stop(vrrp).await;
+        }
         if let Some(files) = files {
             // The files come over the socket, which is served until their writers have ended.
             tokio::select! {
@@ -165,7 +168,7 @@ async fn control_loop(
     network: &mut Network,
     state: &Rc<RefCell<State>>,
     shared: &Arc<Shared>,
-    configuration: Option<&Path>,
+    configuration: Option<&Invocation>,
 ) -> Result<(), StartError> {
     let signals = |kind| signal(kind).map_err(|error| StartError::new(ExitStatus::Other, format!("signals: {error}")));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);

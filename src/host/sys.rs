@@ -2,10 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Octets of room for what the kernel tells beside a packet.
@@ -196,24 +196,46 @@ pub fn set_realtime(priority: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The paths that match a pattern, braces included (glob(3)), sorted.
-pub fn glob(pattern: &str) -> Vec<String> {
-    let Ok(pattern) = CString::new(pattern) else { return Vec::new() };
-    // SAFETY: all octets zero are a valid value of this plain structure, and what glob(3) wants to begin with.
-    let mut found: libc::glob_t = unsafe { zeroed() };
-    // SAFETY: the pattern ends with a zero; the structure is written by the call alone.
-    let result = unsafe { libc::glob(pattern.as_ptr(), libc::GLOB_BRACE, None, &raw mut found) };
-    let mut paths = Vec::new();
-    if result == 0 {
-        for index in 0..found.gl_pathc {
-            // SAFETY: there are `gl_pathc` pointers to strings that end with a zero, until the structure is freed.
-            let path = unsafe { CStr::from_ptr(*found.gl_pathv.add(index)) };
-            paths.push(path.to_string_lossy().into_owned());
-        }
+/// Name and address of every address of every interface; interfaces without one are there too. Empty when the kernel
+/// does not say.
+pub fn interface_addresses() -> Vec<(String, Option<IpAddr>)> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: `list` is a place for one pointer; what is written there is freed below.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return Vec::new();
     }
-    // SAFETY: what glob(3) has allocated, or nothing, is freed once.
-    unsafe { libc::globfree(&raw mut found) };
-    // Of braces it gives what matches each word, one after the other.
-    paths.sort();
-    paths
+    let mut found = Vec::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: entries of the list are valid until it is freed, and this one is not null.
+        let entry = unsafe { &*next };
+        // SAFETY: `ifa_name` is a string with an end, valid as long as its entry.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+        found.push((name.to_string_lossy().into_owned(), address_of(entry)));
+        next = entry.ifa_next;
+    }
+    // SAFETY: `list` is what `getifaddrs` gave, and nothing of it is used any more.
+    unsafe { libc::freeifaddrs(list) };
+    found
+}
+
+/// The address of an entry, where it is an IP address.
+fn address_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
+    if entry.ifa_addr.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and every socket address begins with its family.
+    match i32::from(unsafe { (*entry.ifa_addr).sa_family }) {
+        libc::AF_INET => {
+            // SAFETY: an address of this family is a `sockaddr_in`.
+            let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: an address of this family is a `sockaddr_in6`.
+            let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
 }

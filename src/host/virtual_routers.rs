@@ -3,26 +3,26 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::rc::Rc;
 
-use crate::config::Configuration;
+use crate::config::{self, Configuration, Invocation, Severity, Verdict};
 use crate::host::clock::Clock;
+use crate::host::machine::Machine;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
 use crate::host::vrrp::dump::Kind;
-use crate::host::vrrp::{Plan, VrrpThread};
+use crate::host::vrrp::{Plan, VrrpThread, run_script};
 
 /// Reads a configuration.
 ///
 /// # Errors
 /// What is wrong with it; nothing has happened then.
-pub fn read(path: &Path) -> Result<Plan, StartError> {
-    plan_of(path).map_err(|texts| StartError::new(ExitStatus::Rules, texts.join("\n")))
+pub fn read(invocation: &Invocation) -> Result<Plan, StartError> {
+    plan_of(invocation).map_err(|texts| StartError::new(ExitStatus::Rules, texts.join("\n")))
 }
 
-fn plan_of(path: &Path) -> Result<Plan, Vec<String>> {
-    let configuration = configuration_of(path)?;
+fn plan_of(invocation: &Invocation) -> Result<Plan, Vec<String>> {
+    let configuration = configuration_of(invocation)?;
     let (plan, messages) = Plan::new(configuration)?;
     for message in messages {
         tracing::warn!("{message}");
@@ -30,15 +30,35 @@ fn plan_of(path: &Path) -> Result<Plan, Vec<String>> {
     Ok(plan)
 }
 
-fn configuration_of(path: &Path) -> Result<Configuration, Vec<String>> {
-    Err(vec![format!("{}: keepalived.conf cannot be read yet", path.display())])
+fn configuration_of(invocation: &Invocation) -> Result<Configuration, Vec<String>> {
+    let reading = config::read(&Machine::now(), invocation);
+    for message in &reading.messages {
+        // What keepalived has no words for has help alone.
+        let text = match &message.help {
+            Some(help) if message.text.is_empty() => help.clone(),
+            _ => message.to_string(),
+        };
+        match message.severity {
+            Severity::Notice => tracing::info!("{text}"),
+            Severity::Flawed | Severity::Insecure | Severity::Fatal => tracing::warn!("{text}"),
+        }
+    }
+    if reading.is_refused || reading.verdict == Verdict::Unusable {
+        return Err(vec![format!("{} is refused", invocation.file)]);
+    }
+    Ok(reading.configuration)
 }
 
-/// Starts the virtual routers.
+/// Starts the virtual routers, once `startup_script` has ended or has had its time.
 ///
 /// # Errors
 /// When sockets or threads cannot be had.
-pub fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
+pub async fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
+    if let Some((script, timeout)) = &plan.configuration().global.startup
+        && !run_script(script, *timeout).await
+    {
+        tracing::warn!("startup_script {script} has not ended well");
+    }
     let alerts = Box::new(|_| {});
     VrrpThread::start(plan, clock, alerts).map_err(|error| {
         let exit = match error.kind() {
@@ -47,6 +67,17 @@ pub fn start(plan: Plan, clock: Clock) -> Result<VrrpThread, StartError> {
         };
         StartError::new(exit, format!("VRRP: {error}"))
     })
+}
+
+/// Ends the virtual routers, then runs `shutdown_script`.
+pub async fn stop(vrrp: VrrpThread) {
+    let configuration = vrrp.configuration();
+    drop(vrrp);
+    if let Some((script, timeout)) = &configuration.global.shutdown
+        && !run_script(script, *timeout).await
+    {
+        tracing::warn!("shutdown_script {script} has not ended well");
+    }
 }
 
 /// Writes one of keepalived's files, by a temporary one beside it, so that nobody reads half of it.
@@ -83,10 +114,10 @@ fn write_private(path: &str, text: &str) -> std::io::Result<()> {
 }
 
 /// Reads the configuration anew; one that is refused changes nothing.
-pub fn reload(path: Option<&Path>, state: &Rc<RefCell<State>>) {
-    let Some(path) = path else { return };
-    tracing::info!("reloading {}", path.display());
-    let plan = match plan_of(path) {
+pub fn reload(invocation: Option<&Invocation>, state: &Rc<RefCell<State>>) {
+    let Some(invocation) = invocation else { return };
+    tracing::info!("reloading {}", invocation.file);
+    let plan = match plan_of(invocation) {
         Ok(plan) => plan,
         Err(texts) => {
             texts.iter().for_each(|text| tracing::error!("{text}"));
@@ -94,12 +125,17 @@ pub fn reload(path: Option<&Path>, state: &Rc<RefCell<State>>) {
             return;
         }
     };
-    let state = state.borrow();
-    let Some(vrrp) = state.vrrp() else { return };
-    let answer = vrrp.reload(plan);
+    let configuration = plan.configuration().clone();
+    let Some(answer) = state.borrow().vrrp().map(|vrrp| vrrp.reload(plan)) else { return };
+    let state = Rc::clone(state);
     tokio::task::spawn_local(async move {
         match answer.await {
-            Ok(Ok(())) => tracing::info!("reloaded"),
+            Ok(Ok(())) => {
+                tracing::info!("reloaded");
+                if let Some(vrrp) = state.borrow().vrrp() {
+                    vrrp.set_configuration(configuration);
+                }
+            }
             Ok(Err(texts)) => texts.iter().for_each(|text| tracing::error!("{text}")),
             Err(_) => {}
         }

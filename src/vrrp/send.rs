@@ -7,6 +7,9 @@ use crate::wire::vrrp::{self, Advert, Envelope, HOP_LIMIT, PACKET_OCTETS_MAX, PR
 
 impl Instance {
     pub(super) fn resign(&mut self, out: &mut Actions) {
+        if self.primary.is_none() {
+            return;
+        }
         self.send(PRIORITY_RESIGN, out);
         self.log(out, Level::Information, "sent 0 priority");
     }

@@ -10,4 +10,4 @@ pub mod tables;
 pub mod tree;
 
 pub use keyword::{Effect, Form, Keyword, Pass, Passes};
-pub use tree::{Entry, Node, tree};
+pub use tree::{Entry, Node, Value, tree};

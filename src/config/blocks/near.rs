@@ -79,7 +79,8 @@ fn meant(name: &str, table: &'static [Keyword]) -> Option<&'static str> {
         return Some(keyword.name);
     }
     let allowed = (name.chars().count() / 3).min(3);
-    let distances = table.iter().map(|keyword| (distance(&squeezed, &keyword.name.to_ascii_lowercase()), keyword.name));
+    let similar = table.iter().filter(|keyword| keyword.name.len().abs_diff(squeezed.len()) <= allowed);
+    let distances = similar.map(|keyword| (distance(&squeezed, &keyword.name.to_ascii_lowercase()), keyword.name));
     distances.min().filter(|&(distance, _)| distance <= allowed).map(|(_, name)| name)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::config::blocks::keyword::{Effect, Form, Keyword, Naming, Pass};
 use crate::config::blocks::near;
-use crate::config::language::{Item, ItemKind, Lines, Word, escaped_words, plain_words};
+use crate::config::language::{Item, ItemKind, Lines, UnmatchedQuote, Word, escaped_words, plain_words};
 use crate::config::message::{At, Messages, Severity};
 
 /// A keyword with what follows it.
@@ -70,6 +70,29 @@ impl<'a> Node<'a> {
     pub fn rest(&self) -> &'a str {
         let text = self.lines.text(&self.item);
         text.get(self.keyword.name.len()..).map_or("", str::trim_ascii)
+    }
+}
+
+/// A word that is to be understood, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Value<'n> {
+    /// The word; empty when there is none.
+    pub text: &'n str,
+    /// Where.
+    pub at: At,
+}
+
+impl<'a> Node<'a> {
+    /// A word after the keyword, as a value.
+    pub fn value(&self, index: usize) -> Value<'_> {
+        Value { text: self.word(index), at: self.at_word(index) }
+    }
+
+    /// A word of an entry, as a value.
+    pub fn entry_value<'n>(&self, entry: &'n Entry, index: usize) -> Value<'n> {
+        let at =
+            entry.words.get(index).map_or_else(|| self.at_entry(entry), |word| self.lines.at_word(&entry.item, word));
+        Value { text: entry.word(index), at }
     }
 }
 
@@ -150,8 +173,8 @@ impl<'a> Builder<'a, '_> {
         let words = match keyword.form {
             Form::Program(_) => match escaped_words(text) {
                 Ok(words) => words,
-                Err(_) => {
-                    let text = format!("String '{text}': missing terminating quote");
+                Err(UnmatchedQuote(quote)) => {
+                    let text = format!("String '{text}': missing terminating {quote}");
                     self.messages.flaw_at(self.lines.at(&item), text);
                     words
                 }
@@ -177,8 +200,7 @@ impl<'a> Builder<'a, '_> {
             Form::Words(least) | Form::Program(least) => self.has_words(&node, least).then_some(node),
             Form::List => {
                 if !node.words.is_empty() {
-                    let extra: Vec<&str> = node.words.iter().map(|word| word.text.as_str()).collect();
-                    let text = format!("Block {name} has extra parameters {} ...", extra.join(" "));
+                    let text = format!("Block {name} has extra parameters {} ...", node.word(0));
                     self.messages.flaw_at(node.at(), text);
                 }
                 self.list(&mut node);
@@ -213,10 +235,13 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
+    /// What helps is looked for once, not in each pass.
     fn unknown(&mut self, item: &Item, name: &str, table: &'static [Keyword]) {
-        let help = near::help(name, self.lines.text(item), table);
         let text = format!("Unknown keyword '{name}'");
-        self.messages.say(Severity::Flawed, Some(self.lines.at(item)), text, help);
+        let at = self.lines.at(item);
+        let is_new = !self.messages.is_full() && !self.messages.has_said(&at, &text);
+        let help = if is_new { near::help(name, self.lines.text(item), table) } else { None };
+        self.messages.say(Severity::Flawed, Some(at), text, help);
     }
 
     /// **Deviation**: the rest of the file is read nevertheless, so that all errors are said at once.
@@ -238,7 +263,7 @@ impl<'a> Builder<'a, '_> {
         let name = node.word(0).to_owned();
         match naming {
             Naming::Needed => self.has_words(node, 1),
-            Naming::Wanted(text) | Naming::Unique(text, _) if name.is_empty() => {
+            Naming::Wanted(text) | Naming::Unique(text, _) if node.words.len() != 1 => {
                 self.messages.flaw_at(node.at(), text);
                 false
             }
@@ -280,7 +305,8 @@ impl<'a> Builder<'a, '_> {
 
     fn skip_balanced(&mut self) {
         let mut depth = 1usize;
-        while let (true, Some(item)) = (depth > 0, self.take()) {
+        while depth > 0 {
+            let Some(item) = self.take() else { return };
             match item.kind {
                 ItemKind::Open => depth += 1,
                 ItemKind::Close => depth -= 1,

@@ -13,15 +13,17 @@
 //! keepalived's buffer stay whole.
 
 mod definitions;
+mod glob;
 mod include;
 mod items;
 mod reader;
 mod sequence;
 mod words;
 
+pub use glob::matches_glob;
 pub use items::{Item, ItemKind, items};
 pub use reader::{Line, Lines, read};
-pub use words::{Word, escaped_words, plain_words};
+pub use words::{UnmatchedQuote, Word, escaped_words, plain_words};
 
 /// Files that include each other.
 pub const FILE_DEPTH_MAX: usize = 32;

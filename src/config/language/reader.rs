@@ -437,7 +437,9 @@ impl Reader<'_> {
             Ok(octets) => self.read_octets(path, &octets, origin.file_depth + 1),
             Err(failure) => {
                 let severity = Checks::severity(checks.readable);
-                self.messages.say(severity, Some(origin.at()), failure.words(path), None);
+                let shown = origin.file.rsplit_once('/').and_then(|(directory, _)| path.strip_prefix(directory));
+                let shown = shown.map_or(path, |path| path.trim_start_matches('/'));
+                self.messages.say(severity, Some(origin.at()), failure.words(shown), None);
             }
         }
     }

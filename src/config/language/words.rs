@@ -12,9 +12,9 @@ pub struct Word {
     pub offset: usize,
 }
 
-/// Why a line is not all words.
+/// Why a line is not all words: this quote does not end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UnmatchedQuote;
+pub struct UnmatchedQuote(pub char);
 
 /// The plain words. A word whose quote does not end is left out.
 pub fn plain_words(text: &str) -> (Vec<Word>, Option<UnmatchedQuote>) {
@@ -26,7 +26,7 @@ pub fn plain_words(text: &str) -> (Vec<Word>, Option<UnmatchedQuote>) {
         } else if character == '"' {
             rest.next();
             let inside = &text[start + 1..];
-            let Some(length) = inside.find('"') else { return (words, Some(UnmatchedQuote)) };
+            let Some(length) = inside.find('"') else { return (words, Some(UnmatchedQuote('"'))) };
             words.push(Word { text: inside[..length].to_owned(), offset: start });
             while rest.next_if(|&(at, _)| at <= start + 1 + length).is_some() {}
         } else {
@@ -68,7 +68,10 @@ pub fn escaped_words(text: &str) -> Result<Vec<Word>, UnmatchedQuote> {
         at += 1;
     }
     words.extend(octets.take().map(word));
-    if quote.is_some() { Err(UnmatchedQuote) } else { Ok(words) }
+    match quote {
+        Some(open) => Err(UnmatchedQuote(char::from(open))),
+        None => Ok(words),
+    }
 }
 
 fn word((offset, octets): (usize, Vec<u8>)) -> Word {
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(plain(r#"1"0"0"#), ["1", "0", "0"]);
         assert_eq!(plain(r#"it's "" é"#), ["it's", "", "é"]);
         assert_eq!(plain_words("a \"b").0.len(), 1);
-        assert_eq!(plain_words("a \"b").1, Some(UnmatchedQuote));
+        assert_eq!(plain_words("a \"b").1, Some(UnmatchedQuote('"')));
     }
 
     #[test]
@@ -129,7 +132,7 @@ mod tests {
         assert_eq!(escaped(r#"ab" c d" 'e f'g"#), ["ab c d", "e fg"]);
         assert_eq!(escaped(r"\x41\101\t\q a\ b"), ["AA\tq", "a b"]);
         assert_eq!(escaped("'' \\cA"), ["", "\u{1}"]);
-        assert_eq!(escaped_words("'a"), Err(UnmatchedQuote));
+        assert_eq!(escaped_words("'a"), Err(UnmatchedQuote('\'')));
         assert_eq!(escaped("a\\"), ["a\\"]);
     }
 

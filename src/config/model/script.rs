@@ -13,14 +13,16 @@ pub struct Identity {
     pub group: u32,
 }
 
-/// A program with its arguments. Run with `execve(2)`, never by a shell; without a slash `words[0]` is looked for in
-/// `PATH` at reading, and stays as it is when it was not found.
+/// A program with its arguments. Run with `execve(2)`, not by a shell unless [`Script::is_shell_line`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Script {
     /// The program's path without symbolic links, and its arguments; at least one word.
     pub words: Vec<Name>,
     /// As whom it runs.
     pub identity: Identity,
+    /// `words[0]` is a line for `/bin/sh -c`, and there are no other words: it begins with `<` or `>`, as in
+    /// `</dev/tcp/127.0.0.1/80`.
+    pub is_shell_line: bool,
 }
 
 impl Script {
@@ -33,6 +35,9 @@ impl Script {
 /// As keepalived's dumps have it: each word in quotes.
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_shell_line {
+            return f.write_str(self.program());
+        }
         for (index, word) in self.words.iter().enumerate() {
             let gap = if index == 0 { "" } else { " " };
             write!(f, "{gap}'{word}'")?;

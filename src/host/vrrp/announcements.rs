@@ -1,5 +1,6 @@
-//! Gratuitous ARPs and unsolicited neighbour advertisements on their way: in lanes, one an interface, with the gaps that
-//! are wished for and never more at once than [`BURST`], so that no advertisement waits for them.
+//! Gratuitous ARPs and unsolicited neighbour advertisements on their way: in lanes, one an interface or a `garp_group` of
+//! interfaces, with the gaps that are wished for and never more at once than [`BURST`], so that no advertisement waits for
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,20 +13,41 @@ pub const WAITING_MAX: usize = 8192;
 /// Frames that are sent before packets and timers get their turn.
 pub const BURST: usize = 32;
 
-/// One instance's announcement on one interface.
-#[derive(Clone, Debug)]
-struct Job {
-    instance: Name,
-    addresses: Vec<Address>,
-    /// Rounds to go, this one included.
-    rounds: u32,
-    /// Position in this round.
-    at: usize,
-    arp_gap: Duration,
-    neighbour_gap: Duration,
+/// An instance's announcement on an interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcement {
+    /// Whose it is.
+    pub instance: Name,
+    /// Kernel index of the interface.
+    pub interface: u32,
+    /// The addresses; a round has all of them.
+    pub addresses: Vec<Address>,
+    /// Rounds.
+    pub rounds: u32,
+    /// Behind a gratuitous ARP.
+    pub arp_gap: Duration,
+    /// Behind a neighbour advertisement.
+    pub neighbour_gap: Duration,
 }
 
-/// What waits for an interface.
+/// What keeps its gaps together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LaneKey {
+    /// An interface, by kernel index.
+    Interface(u32),
+    /// A `garp_group`, by its position in the configuration.
+    Group(usize),
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    /// Its rounds are those to go.
+    announcement: Announcement,
+    /// Position in this round.
+    at: usize,
+}
+
+/// What waits.
 #[derive(Debug)]
 struct Lane {
     jobs: VecDeque<Job>,
@@ -47,25 +69,15 @@ pub struct Due {
 /// All lanes.
 #[derive(Default, Debug)]
 pub struct Announcements {
-    lanes: BTreeMap<u32, Lane>,
+    lanes: BTreeMap<LaneKey, Lane>,
     waiting: usize,
     lost: u64,
 }
 
 impl Announcements {
     /// Puts an announcement in line: all addresses of a round, then the next round.
-    #[allow(clippy::too_many_arguments)]
-    pub fn add(
-        &mut self,
-        now: Instant,
-        instance: &Name,
-        interface: u32,
-        addresses: Vec<Address>,
-        rounds: u32,
-        arp_gap: Duration,
-        neighbour_gap: Duration,
-    ) {
-        if addresses.is_empty() || rounds == 0 {
+    pub fn add(&mut self, now: Instant, lane: LaneKey, announcement: Announcement) {
+        if announcement.addresses.is_empty() || announcement.rounds == 0 {
             return;
         }
         if self.waiting >= WAITING_MAX {
@@ -73,8 +85,8 @@ impl Announcements {
             return;
         }
         self.waiting += 1;
-        let lane = self.lanes.entry(interface).or_insert_with(|| Lane { jobs: VecDeque::new(), next: now });
-        lane.jobs.push_back(Job { instance: instance.clone(), addresses, rounds, at: 0, arp_gap, neighbour_gap });
+        let lane = self.lanes.entry(lane).or_insert_with(|| Lane { jobs: VecDeque::new(), next: now });
+        lane.jobs.push_back(Job { announcement, at: 0 });
     }
 
     /// When the next frame is due.
@@ -84,22 +96,22 @@ impl Announcements {
 
     /// The next frame that is due, if one is.
     pub fn next(&mut self, now: Instant) -> Option<Due> {
-        let (&interface, lane) =
-            self.lanes.iter_mut().filter(|(_, lane)| lane.next <= now).min_by_key(|it| it.1.next)?;
-        let job = lane.jobs.front_mut()?;
-        let address = job.addresses[job.at];
-        let due = Due { instance: job.instance.clone(), interface, address };
-        lane.next = now + if address.is_v4() { job.arp_gap } else { job.neighbour_gap };
-        job.at += 1;
-        if job.at == job.addresses.len() {
-            (job.at, job.rounds) = (0, job.rounds - 1);
+        let due = self.lanes.iter_mut().filter(|(_, lane)| lane.next <= now);
+        let (&key, lane) = due.min_by_key(|(_, lane)| lane.next)?;
+        let Job { announcement, at } = lane.jobs.front_mut()?;
+        let address = announcement.addresses[*at];
+        let due = Due { instance: announcement.instance.clone(), interface: announcement.interface, address };
+        lane.next = now + if address.is_v4() { announcement.arp_gap } else { announcement.neighbour_gap };
+        *at += 1;
+        if *at == announcement.addresses.len() {
+            (*at, announcement.rounds) = (0, announcement.rounds - 1);
         }
-        if job.rounds == 0 {
+        if announcement.rounds == 0 {
             lane.jobs.pop_front();
             self.waiting -= 1;
             // The gap to what may come next is kept only as long as something waits.
             if lane.jobs.is_empty() {
-                self.lanes.remove(&interface);
+                self.lanes.remove(&key);
             }
         }
         Some(due)
@@ -109,7 +121,7 @@ impl Announcements {
     pub fn forget(&mut self, instance: &Name) {
         for lane in self.lanes.values_mut() {
             let before = lane.jobs.len();
-            lane.jobs.retain(|job| job.instance != *instance);
+            lane.jobs.retain(|job| job.announcement.instance != *instance);
             self.waiting -= before - lane.jobs.len();
         }
         self.lanes.retain(|_, lane| !lane.jobs.is_empty());
@@ -143,6 +155,18 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    fn announcement(name: &str, interface: u32, texts: &[&str], rounds: u32, gaps: [Duration; 2]) -> Announcement {
+        let [arp_gap, neighbour_gap] = gaps;
+        Announcement { instance: name.into(), interface, addresses: addresses(texts), rounds, arp_gap, neighbour_gap }
+    }
+
+    /// Puts it into the lane of its interface.
+    fn add(announcements: &mut Announcements, announcement: Announcement) {
+        announcements.add(NOW, LaneKey::Interface(announcement.interface), announcement);
+    }
+
+    const NO_GAPS: [Duration; 2] = [Duration::ZERO; 2];
+
     fn drain(announcements: &mut Announcements, now: Instant) -> Vec<String> {
         std::iter::from_fn(|| announcements.next(now)).map(|due| format!("{} {}", due.interface, due.address)).collect()
     }
@@ -150,8 +174,7 @@ mod tests {
     #[test]
     fn rounds_go_over_all_addresses() {
         let mut announcements = Announcements::default();
-        let two = addresses(&["10.0.0.1", "10.0.0.2"]);
-        announcements.add(NOW, &"A".into(), 2, two, 2, Duration::ZERO, Duration::ZERO);
+        add(&mut announcements, announcement("A", 2, &["10.0.0.1", "10.0.0.2"], 2, NO_GAPS));
         let expected = ["2 10.0.0.1", "2 10.0.0.2", "2 10.0.0.1", "2 10.0.0.2"];
         assert_eq!(drain(&mut announcements, NOW), expected);
         assert_eq!((announcements.deadline(), announcements.waiting), (None, 0));
@@ -161,9 +184,9 @@ mod tests {
     fn gaps_are_kept_by_interface_and_kind() {
         let mut announcements = Announcements::default();
         let (gap, other) = (Duration::from_millis(100), Duration::from_millis(200));
-        announcements.add(NOW, &"A".into(), 2, addresses(&["10.0.0.1", "fd00::1"]), 1, gap, other);
-        announcements.add(NOW, &"B".into(), 2, addresses(&["10.0.0.2"]), 1, gap, other);
-        announcements.add(NOW, &"C".into(), 3, addresses(&["10.0.0.3"]), 1, gap, other);
+        add(&mut announcements, announcement("A", 2, &["10.0.0.1", "fd00::1"], 1, [gap, other]));
+        add(&mut announcements, announcement("B", 2, &["10.0.0.2"], 1, [gap, other]));
+        add(&mut announcements, announcement("C", 3, &["10.0.0.3"], 1, [gap, other]));
         assert_eq!(drain(&mut announcements, NOW), ["2 10.0.0.1", "3 10.0.0.3"]);
         assert_eq!(announcements.deadline(), Some(NOW + gap));
         assert_eq!(drain(&mut announcements, NOW + gap), ["2 fd00::1"]);
@@ -171,11 +194,22 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_of_a_group_share_their_gaps() {
+        let mut announcements = Announcements::default();
+        let gap = Duration::from_millis(100);
+        for interface in [2, 3] {
+            announcements.add(NOW, LaneKey::Group(0), announcement("A", interface, &["10.0.0.1"], 1, [gap, gap]));
+        }
+        assert_eq!(drain(&mut announcements, NOW), ["2 10.0.0.1"]);
+        assert_eq!(drain(&mut announcements, NOW + gap), ["3 10.0.0.1"]);
+    }
+
+    #[test]
     fn who_lets_go_announces_no_more() {
         let mut announcements = Announcements::default();
-        let gap = Duration::from_secs(1);
-        announcements.add(NOW, &"A".into(), 2, addresses(&["10.0.0.1"]), 9, gap, gap);
-        announcements.add(NOW, &"B".into(), 2, addresses(&["10.0.0.2"]), 1, gap, gap);
+        let gaps = [Duration::from_secs(1); 2];
+        add(&mut announcements, announcement("A", 2, &["10.0.0.1"], 9, gaps));
+        add(&mut announcements, announcement("B", 2, &["10.0.0.2"], 1, gaps));
         announcements.forget(&"A".into());
         assert_eq!(drain(&mut announcements, NOW), ["2 10.0.0.2"]);
     }
@@ -184,8 +218,7 @@ mod tests {
     fn what_finds_no_room_is_counted() {
         let mut announcements = Announcements::default();
         for _ in 0..WAITING_MAX + 2 {
-            let one = addresses(&["10.0.0.1"]);
-            announcements.add(NOW, &"A".into(), 2, one, 1, Duration::ZERO, Duration::ZERO);
+            add(&mut announcements, announcement("A", 2, &["10.0.0.1"], 1, NO_GAPS));
         }
         assert_eq!((announcements.lost(), announcements.waiting), (2, WAITING_MAX));
     }

@@ -14,20 +14,24 @@ use crate::base::Address;
 use crate::host::clock::Clock;
 use crate::host::vrrp::addresses::Addresses;
 use crate::host::vrrp::announcements::Announcements;
+use crate::host::vrrp::debounce::Debounce;
 use crate::host::vrrp::firewall::Firewall;
 use crate::host::vrrp::helper::News;
-use crate::host::vrrp::links::{Links, Lost};
+use crate::host::vrrp::links::Links;
 use crate::host::vrrp::receive::{self, BURST, Purpose, Receivers};
 use crate::host::vrrp::route_words::Prepared;
 use crate::host::vrrp::rtnl::{self, Requests};
 use crate::host::vrrp::send::Senders;
 use crate::host::vrrp::virtual_link::VirtualLinks;
 use crate::host::vrrp::{Command, Commands, Plan, Summary, announcements, status};
-use crate::vrrp::{self, Attached, Config, Event, Level, Name, Routers, State, Tracker};
-use crate::wire::vrrp::{Received, Version};
+use crate::vrrp::{self, Attached, Event, Level, Name, Routers, State};
+use crate::wire::vrrp::Received;
 
+mod network;
 mod perform;
 mod realtime;
+
+use network::names_of;
 
 /// Packets that are taken in a round before the time is looked at: more than the sockets hold after a pause, and few
 /// enough that a flood delays no advertisement.
@@ -37,10 +41,14 @@ const ROUND_PACKETS_MAX: usize = 4096;
 pub(super) struct Driver {
     clock: Clock,
     plan: Plan,
+    /// The interfaces that matter to it.
+    names: BTreeSet<Name>,
     routers: Routers,
     requests: Requests,
     news: rtnl::News,
     links: Links,
+    /// Interfaces that have not stayed as they are for long enough.
+    debounce: Debounce,
     /// Interfaces as the machine knows them.
     told: BTreeMap<Name, vrrp::Link>,
     /// Kernel indices of the interfaces that matter, as sockets were opened for.
@@ -51,8 +59,8 @@ pub(super) struct Driver {
     /// Routes and rules that were installed, by instance.
     installed: BTreeMap<(Name, Attached), Prepared>,
     receivers: Receivers,
-    /// Instance, interface and group of each membership.
-    memberships: BTreeSet<(Name, Name, Address)>,
+    /// Interface and group of each membership, and the instances that want it.
+    memberships: BTreeMap<(Name, Address), BTreeSet<Name>>,
     senders: Senders,
     announcements: Announcements,
     helper: mpsc::Sender<News>,
@@ -81,11 +89,13 @@ impl Driver {
         })?;
         Ok(Self {
             clock,
+            names: names_of(plan.vrrp()),
             plan,
             routers,
             requests: Requests::open()?,
             news: rtnl::News::open()?,
             links: Links::default(),
+            debounce: Debounce::default(),
             told: BTreeMap::new(),
             wired: BTreeMap::new(),
             virtual_links: VirtualLinks::default(),
@@ -93,7 +103,7 @@ impl Driver {
             firewall: Firewall::default(),
             installed: BTreeMap::new(),
             receivers: Receivers::new()?,
-            memberships: BTreeSet::new(),
+            memberships: BTreeMap::new(),
             senders: Senders::default(),
             announcements: Announcements::default(),
             helper,
@@ -130,6 +140,9 @@ impl Driver {
     fn round(&mut self) {
         self.wait();
         self.take_kernel_news();
+        if self.debounce.deadline().is_some_and(|at| at <= self.clock.now()) {
+            self.tell_links();
+        }
         self.take_commands();
         self.take_packets();
         let now = self.clock.now();
@@ -160,7 +173,8 @@ impl Driver {
 
     /// Until something comes, or a deadline does.
     fn wait(&mut self) {
-        let deadline = [self.routers.next_deadline(), self.announcements.deadline()].into_iter().flatten().min();
+        let deadlines = [self.routers.next_deadline(), self.announcements.deadline(), self.debounce.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let now = self.clock.now();
         let timeout = deadline.map(|at| {
             let wait = at.saturating_since(now);
@@ -206,6 +220,7 @@ impl Driver {
     fn reload(&mut self, plan: Plan) -> Result<(), Vec<String>> {
         // Refused before anything is touched.
         plan.vrrp().clone().settle().map_err(|flaws| flaws.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.names = names_of(plan.vrrp());
         let old = std::mem::replace(&mut self.plan, plan);
         self.change_statics(&old);
         // What is new is there before the machine uses it; what is old goes when it has let go.
@@ -215,11 +230,13 @@ impl Driver {
         let result = self.routers.reconfigure(now, self.plan.vrrp().clone());
         self.perform();
         if let Err(flaws) = result {
+            self.names = names_of(old.vrrp());
             self.plan = old;
             return Err(flaws.iter().map(ToString::to_string).collect());
         }
         self.wire(true);
-        self.told.retain(|name, _| names_of(self.plan.vrrp()).contains(name));
+        self.told.retain(|name, _| self.names.contains(name));
+        self.debounce.retain(|name| self.names.contains(name));
         self.tell(News::Reconfigured(self.plan.configuration.clone()));
         Ok(())
     }
@@ -261,128 +278,6 @@ impl Driver {
         self.buffer = buffer;
     }
 
-    /// Asks the kernel for everything.
-    fn dump(&mut self) {
-        use netlink_packet_route::RouteNetlinkMessage::{GetAddress, GetLink};
-        let links = self.requests.dump(&GetLink(Default::default()));
-        let addresses = self.requests.dump(&GetAddress(Default::default()));
-        match links.and_then(|links| addresses.map(|addresses| links.into_iter().chain(addresses))) {
-            Ok(messages) => self.links = Links::from_dump(messages),
-            Err(error) => self.say(Level::Warning, format!("asking for links and addresses: {error}")),
-        }
-    }
-
-    fn take_kernel_news(&mut self) {
-        let own = self.requests.port();
-        let mut lost: Vec<Lost> = Vec::new();
-        let mut is_changed = false;
-        let links = &mut self.links;
-        let result = self.news.take(|port, message| {
-            is_changed = true;
-            // What we took away ourselves is not lost.
-            lost.extend(links.apply(message).filter(|_| port != own));
-        });
-        if result.is_err() {
-            self.say(Level::Warning, "news of the kernel were missed: asking for all links and addresses".to_owned());
-            self.dump();
-            is_changed = true;
-            let is_gone = |&(interface, address): &(u32, Address)| self.links.prefix(interface, address).is_none();
-            lost =
-                self.addresses.all().filter(is_gone).map(|(interface, address)| Lost { interface, address }).collect();
-        }
-        if !is_changed {
-            return;
-        }
-        let names = names_of(self.plan.vrrp());
-        if names.iter().any(|name| self.wired.get(name) != Some(&self.links.index(name))) {
-            self.wire(true);
-        }
-        self.tell_links();
-        // Links first: an interface that went down takes addresses along, and then nobody is to put them back.
-        for Lost { interface, address } in lost {
-            if self.links.prefix(interface, address).is_some() {
-                continue;
-            }
-            if let Some(placed) = self.addresses.take_lost(interface, address) {
-                self.handle(Event::AddressLost { interface: placed.named, address });
-            }
-        }
-    }
-
-    /// Tells the machine of links that are not as it knows them.
-    fn tell_links(&mut self) {
-        let names = names_of(self.plan.vrrp());
-        let changed: Vec<(Name, vrrp::Link)> = self
-            .links
-            .told(&names)
-            .filter(|(name, link)| self.told.get(*name) != Some(link))
-            .map(|(name, link)| (name.clone(), link))
-            .collect();
-        for (interface, link) in changed {
-            self.told.insert(interface.clone(), link.clone());
-            self.handle(Event::Link { interface, link });
-        }
-    }
-
-    /// Virtual links and sockets for the plan and the interfaces that there are. `closes` what is not needed any more.
-    fn wire(&mut self, closes: bool) {
-        let instances = &self.plan.configuration.vrrp.instances;
-        if closes {
-            let wished = instances.iter().filter(|it| it.virtual_mac().is_some()).map(|it| it.name.clone()).collect();
-            self.virtual_links.retain(&mut self.requests, &wished);
-        }
-        let failures = self.virtual_links.make(&mut self.requests, &mut self.links, instances.iter());
-        let names = names_of(self.plan.vrrp());
-        self.wired = names.iter().map(|name| (name.clone(), self.links.index(name))).collect();
-        let mut wished = BTreeSet::new();
-        for config in instances {
-            let mut kinds = vec![false];
-            // The other protocol is looked at only by who needs it: it is that of IPsec.
-            if config.version == Version::V2 && matches!(config.authentication, vrrp::Authentication::Header(_)) {
-                kinds.push(true);
-            }
-            let (family, interface) = (config.family, &config.interface);
-            let index = interface.as_ref().and_then(|name| self.links.index(name));
-            for is_authenticated in kinds {
-                match (config.is_unicast(), interface, index) {
-                    (true, ..) => {
-                        wished.insert(Purpose::Unicast { family, is_authenticated });
-                    }
-                    (false, Some(interface), Some(index)) => {
-                        let interface = interface.clone();
-                        wished.insert(Purpose::Group { index, interface, family, is_authenticated });
-                    }
-                    (false, ..) => {}
-                }
-            }
-            if let (Some(link), Some(interface), false) =
-                (self.virtual_links.of(&config.name), interface, config.is_unicast())
-            {
-                wished.insert(Purpose::Virtual { index: link.index, interface: interface.clone(), family });
-            }
-        }
-        if !closes {
-            wished.extend(self.receivers.purposes().cloned());
-        }
-        let errors = self.receivers.reconcile(&wished);
-        for text in failures {
-            self.say(Level::Warning, text);
-        }
-        for (purpose, error) in errors {
-            let on = purpose.interface().map_or("unicast", |name| name);
-            self.say(Level::Warning, format!("receiving on {on}: {error}"));
-        }
-        self.level_groups();
-        self.senders.prune(&self.links);
-    }
-
-    fn level_groups(&mut self) {
-        let wished = self.memberships.iter().map(|(_, interface, group)| (interface.clone(), *group)).collect();
-        for (interface, group, error) in self.receivers.level_groups(&wished) {
-            self.say(Level::Warning, format!("joining {group} on {interface}: {error}"));
-        }
-    }
-
     /// Tells the helper; what finds no room is counted.
     fn tell(&mut self, news: News) {
         if self.helper.try_send(news).is_err() {
@@ -421,18 +316,6 @@ impl Driver {
 fn forwards(interface: &str) -> bool {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
-}
-
-/// The interfaces that matter: instances run on them, or track them.
-fn names_of(config: &Config) -> BTreeSet<Name> {
-    let own = config.instances.iter().filter_map(|it| it.interface.clone());
-    let tracks =
-        config.instances.iter().flat_map(|it| &it.tracks).chain(config.groups.iter().flat_map(|it| &it.tracks));
-    let tracked = tracks.filter_map(|track| match &track.tracker {
-        Tracker::Interface(name) => Some(name.clone()),
-        _ => None,
-    });
-    own.chain(tracked).collect()
 }
 
 /// The interface that the machine is told of a packet.

@@ -24,6 +24,7 @@
 
 pub mod addresses;
 pub mod announcements;
+mod debounce;
 mod driver;
 pub mod dump;
 mod firewall;
@@ -36,6 +37,7 @@ mod send;
 pub mod status;
 mod virtual_link;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +49,9 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
-use crate::config::{Configuration, InterfaceFacts};
+use crate::base::Duration;
+use crate::config::Configuration;
+use crate::config::model::Script;
 use crate::host::clock::Clock;
 use crate::vrrp::{Attached, Config, Instance, Reading, Tracker};
 
@@ -55,23 +59,6 @@ use driver::Driver;
 use helper::{AlertSink, News};
 use route_words::{Prepared, parse_tables};
 use status::Slice;
-
-/// The interfaces of this network namespace with their addresses, asked of the kernel.
-///
-/// # Errors
-/// The kernel's.
-pub fn interfaces() -> io::Result<Vec<(String, InterfaceFacts)>> {
-    use netlink_packet_route::RouteNetlinkMessage::{GetAddress, GetLink};
-    let mut requests = rtnl::Requests::open()?;
-    let mut messages = requests.dump(&GetLink(Default::default()))?;
-    messages.extend(requests.dump(&GetAddress(Default::default()))?);
-    let links = links::Links::from_dump(messages);
-    let facts = links.iter().map(|(index, link)| {
-        let addresses = link.addresses.iter().map(|&(address, _)| address).collect();
-        (link.name.to_string(), InterfaceFacts { index, addresses })
-    });
-    Ok(facts.collect())
-}
 
 /// Lines, notifications and FIFO lines that wait for the helper.
 pub const NEWS_MAX: usize = 16384;
@@ -82,6 +69,11 @@ pub const COMMANDS_MAX: usize = 1024;
 pub const REALTIME_PRIORITY_DEFAULT: u8 = 1;
 /// Where routing tables have names.
 const TABLE_NAMES: [&str; 2] = ["/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables"];
+
+/// Runs a program for so long at most, within a tokio runtime. True when it ended well.
+pub async fn run_script(script: &Script, timeout: Duration) -> bool {
+    helper::run_for(script, timeout).await == helper::Outcome::Exited(0)
+}
 
 /// A configuration that the VRRP thread can take without reading anything.
 #[derive(Clone, Debug)]
@@ -112,6 +104,11 @@ impl Plan {
             }
         }
         Ok((Self { configuration: Arc::new(configuration), routes }, messages))
+    }
+
+    /// The whole of it.
+    pub const fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
     }
 
     fn vrrp(&self) -> &Config {
@@ -173,6 +170,8 @@ impl Commands {
 pub struct VrrpThread {
     commands: Commands,
     summary: Arc<Summary>,
+    /// What holds, as far as was answered.
+    configuration: RefCell<Arc<Configuration>>,
     thread: Option<JoinHandle<()>>,
     helper: Option<JoinHandle<()>>,
 }
@@ -191,9 +190,10 @@ impl VrrpThread {
             tokio::task::LocalSet::new().block_on(&runtime, helper::run(waiting, for_helper, alerts));
         })?;
         let summary = Arc::<Summary>::default();
+        let configuration = RefCell::new(Arc::clone(&plan.configuration));
         let mut driver = Driver::new(plan, clock, news, receiver, commands.clone(), Arc::clone(&summary))?;
         let thread = std::thread::Builder::new().name("lvx-vrrp".to_owned()).spawn(move || driver.run())?;
-        Ok(Self { commands, summary, thread: Some(thread), helper: Some(helper) })
+        Ok(Self { commands, summary, configuration, thread: Some(thread), helper: Some(helper) })
     }
 
     /// Takes a new configuration, wholly or not at all; the receiver tells.
@@ -201,6 +201,16 @@ impl VrrpThread {
         let (answer, receiver) = oneshot::channel();
         self.commands.send(Command::Reload(Box::new(plan), answer));
         receiver
+    }
+
+    /// What holds since the last reload that was taken.
+    pub fn configuration(&self) -> Arc<Configuration> {
+        Arc::clone(&self.configuration.borrow())
+    }
+
+    /// Says that a reload was taken.
+    pub fn set_configuration(&self, configuration: Arc<Configuration>) {
+        *self.configuration.borrow_mut() = configuration;
     }
 
     /// Some instances, from a position in the configuration on.

@@ -1,7 +1,7 @@
 //! Sockets by which advertisements and announcements leave.
 //!
-//! Advertisements are whole IP packets and go out as they are (`IPPROTO_RAW`): to a group by the interface, or by the
-//! macvlan that has the virtual MAC; to peers as the routes say. Announcements are whole frames.
+//! Advertisements are whole IP packets and go out as they are (`IPPROTO_RAW`): to a group by the interface, to peers as the
+//! routes say. Those from a virtual MAC, and announcements, are whole frames.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
-use crate::base::{Address, Family};
+use crate::base::{Address, Family, MacAddress};
 use crate::host::sys;
 use crate::host::vrrp::links::Links;
+use crate::wire::ethernet;
+use crate::wire::vrrp::multicast_mac;
 
 /// The priority of packets within the host: internetwork control, `TC_PRIO_CONTROL`.
 const PRIORITY_CONTROL: i32 = 7;
@@ -80,6 +82,15 @@ impl Senders {
     }
 }
 
+/// The whole frame that carries an IP packet from a virtual MAC to a group.
+pub fn multicast_frame(group: Address, mac: MacAddress, packet: &[u8]) -> Vec<u8> {
+    let kind = if group.is_v4() { ethernet::TYPE_IPV4 } else { ethernet::TYPE_IPV6 };
+    let mut frame = vec![0; ethernet::HEADER_OCTETS + packet.len()];
+    ethernet::emit(&mut frame, multicast_mac(group), mac, kind);
+    frame[ethernet::HEADER_OCTETS..].copy_from_slice(packet);
+    frame
+}
+
 fn open_raw(family: Family, index: u32, name: Option<&str>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let any = std::net::Ipv4Addr::UNSPECIFIED;
@@ -102,4 +113,20 @@ fn open_raw(family: Family, index: u32, name: Option<&str>) -> io::Result<OwnedF
         }
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_to_groups_have_the_groups_address_and_the_virtual_mac() {
+        let mac = MacAddress([0, 0, 0x5e, 0, 1, 51]);
+        for (group, head) in
+            [("224.0.0.18", "01005e00001200005e0001330800"), ("ff02::12", "33330000001200005e00013386dd")]
+        {
+            let frame = multicast_frame(group.parse().unwrap(), mac, &[1, 2, 3]);
+            assert_eq!(frame, [crate::wire::hex(head), vec![1, 2, 3]].concat());
+        }
+    }
 }

@@ -47,7 +47,8 @@ pub struct VirtualLink {
     pub name: Name,
     /// The interface below, by name and kernel index.
     pub below: (Name, u32),
-    mac: MacAddress,
+    /// Its Ethernet address.
+    pub mac: MacAddress,
 }
 
 /// All of them, by instance.

@@ -1,6 +1,6 @@
 //! Two and three routers on a LAN that loses, delays, doubles and reorders packets, that falls apart and heals; hosts that
 //! pause, crash, stop, start again, lose their link and reload. A seed is a run: `LVX_SEED=n` replays one
-//! and tells it.
+//! and tells it, `LVX_SEEDS=n` takes so many.
 //!
 //! Time is virtual. A run takes turns: some seconds of disorder, then calm, in which everything must come right within
 //! known times, and an orderly stop, a crash or a start, each with its own bound. What always holds is checked after each
@@ -208,8 +208,9 @@ impl Lan {
 
 #[test]
 fn routers_on_a_lan_that_falls_apart() {
-    let only = std::env::var("LVX_SEED").ok().map(|seed| seed.parse::<u64>().expect("LVX_SEED is a number"));
-    let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let (only, count) = (number("LVX_SEED"), number("LVX_SEEDS").unwrap_or(SEEDS));
+    let seeds = only.map_or(0..count, |seed| seed..seed + 1);
     let mut packets = 0;
     for seed in seeds {
         let mut lan = Lan::new(seed, only.is_some());

@@ -8,8 +8,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use super::Driver;
 use crate::base::{Address, Duration};
 use crate::host::vrrp::Plan;
+use crate::host::vrrp::announcements::{Announcement, LaneKey};
 use crate::host::vrrp::helper::News;
 use crate::host::vrrp::route_words::Prepared;
+use crate::host::vrrp::send;
 use crate::vrrp::{Action, Attached, Level, Name, VirtualAddress};
 
 /// In whose name static addresses and routes are set; no instance can be named so.
@@ -56,12 +58,19 @@ impl Driver {
                 self.queue_announcement(&instance, addresses, repeat, arp_gap, neighbour_gap);
             }
             Action::JoinGroup { instance, interface, group } => {
-                if self.memberships.insert((instance, interface, group)) {
+                let wanted_by = self.memberships.entry((interface, group)).or_default();
+                let is_first = wanted_by.is_empty();
+                wanted_by.insert(instance);
+                if is_first {
                     self.level_groups();
                 }
             }
             Action::LeaveGroup { instance, interface, group } => {
-                if self.memberships.remove(&(instance, interface, group)) {
+                let place = (interface, group);
+                let Some(wanted_by) = self.memberships.get_mut(&place) else { return };
+                wanted_by.remove(&instance);
+                if wanted_by.is_empty() {
+                    self.memberships.remove(&place);
                     self.level_groups();
                 }
             }
@@ -88,12 +97,20 @@ impl Driver {
         destination: Address,
         packet: &[u8],
     ) {
-        let virtual_link = self.virtual_links.of(instance).filter(|_| is_virtual).map(|link| link.index);
+        if let Some(link) = self.virtual_links.of(instance).filter(|_| is_virtual) {
+            // The kernel would look for an address of the macvlan's, which has none before it is Active.
+            let frame = send::multicast_frame(destination, link.mac, packet);
+            if let Err(error) = self.senders.send_frame(link.index, &frame) {
+                self.say(Level::Warning, format!("({instance}) sending to {destination}: {error}"));
+            }
+            return;
+        }
         let own = interface.and_then(|name| self.links.index(name));
         // Peers may be anywhere; but one with an address of the link is on this one.
         let is_near = destination.is_multicast() || destination.is_link_local_v6();
-        let by = virtual_link.or(own).filter(|_| is_near);
-        if by.is_none() && is_near {
+        let by = own.filter(|_| is_near);
+        let is_up = by.is_some_and(|index| self.links.get(index).is_some_and(|link| link.is_up));
+        if is_near && !is_up {
             return;
         }
         if let Err(error) = self.senders.send_packet(&self.links, by, destination, packet) {
@@ -145,8 +162,22 @@ impl Driver {
                 by_interface.entry(placed.interface).or_default().push(address);
             }
         }
+        let configuration = self.plan.configuration.clone();
+        let groups = &configuration.global.announcement_groups;
         for (interface, addresses) in by_interface {
-            self.announcements.add(now, instance, interface, addresses, rounds, arp_gap, neighbour_gap);
+            let name = self.links.get(interface).map(|link| link.name.clone());
+            let is_in = |names: &[Name]| name.as_ref().is_some_and(|name| names.contains(name));
+            let (lane, arp_gap, neighbour_gap) = match groups.iter().position(|group| is_in(&group.interfaces)) {
+                Some(at) => {
+                    let gap = |own: Option<Duration>, otherwise| own.unwrap_or(otherwise);
+                    let wish = &groups[at];
+                    (LaneKey::Group(at), gap(wish.arp_gap, arp_gap), gap(wish.neighbour_gap, neighbour_gap))
+                }
+                None => (LaneKey::Interface(interface), arp_gap, neighbour_gap),
+            };
+            let instance = instance.clone();
+            let announcement = Announcement { instance, interface, addresses, rounds, arp_gap, neighbour_gap };
+            self.announcements.add(now, lane, announcement);
         }
     }
 

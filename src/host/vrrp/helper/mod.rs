@@ -22,6 +22,8 @@ use crate::config::model::{Notifications, Script};
 use crate::host::vrrp::Commands;
 use crate::vrrp::{Level, Name, Word};
 
+pub(super) use run::{Outcome, run_for};
+
 use fifo::Fifos;
 use notify::{Lanes, Subject};
 use track::Trackers;

@@ -14,6 +14,9 @@ const KILL_AFTER: Duration = Duration::from_secs(1);
 /// Until a reader of a FIFO that has ended is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
+/// Who runs what is a line for a shell.
+const SHELL: &str = "/bin/sh";
+
 /// A program that runs; it ends with the value.
 struct Running {
     child: Child,
@@ -22,7 +25,10 @@ struct Running {
 
 impl Running {
     fn start(script: &Script) -> std::io::Result<Self> {
-        let mut command = std::process::Command::new(script.program());
+        let mut command = std::process::Command::new(if script.is_shell_line { SHELL } else { script.program() });
+        if script.is_shell_line {
+            command.args(["-c", script.program()]);
+        }
         command.args(script.words.iter().skip(1).map(|word| &**word));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0);

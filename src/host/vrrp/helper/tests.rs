@@ -5,7 +5,11 @@ use super::*;
 use crate::config::model::track::{ArgumentMatch, TrackProcess};
 
 fn script(words: &[&str]) -> Script {
-    Script { words: words.iter().map(|&word| word.into()).collect(), identity: Default::default() }
+    Script {
+        words: words.iter().map(|&word| word.into()).collect(),
+        identity: Default::default(),
+        is_shell_line: false,
+    }
 }
 
 #[test]
@@ -119,6 +123,8 @@ fn a_script_that_hangs_is_ended() {
         run::run_for(&hanging, Duration::from_millis(50)).await
     });
     assert_eq!(outcome, run::Outcome::TimedOut);
+    let line = Script { is_shell_line: true, ..script(&["</dev/null exit 3"]) };
+    assert_eq!(runtime.block_on(run::run_for(&line, Duration::from_secs(9))), run::Outcome::Exited(3));
     let missing = runtime.block_on(run::run_for(&script(&["/nowhere/to/be/found"]), Duration::from_secs(1)));
     assert_eq!(missing, run::Outcome::NotStarted);
 }
