@@ -55,3 +55,5 @@ mod scale;
 mod sync;
 #[path = "netns/vlan.rs"]
 mod vlan;
+#[path = "netns/vrrp.rs"]
+mod vrrp;

@@ -8,6 +8,7 @@ benchmark on veth the table is read.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -156,7 +157,9 @@ class Run:
     def program(self, name, words, capture=False):
         """Builds and runs a benchmark; what it printed. Run by itself: under sudo cargo is not root, and it must be."""
         program = build.bench(name)
-        self.commands.append(" ".join(["cargo", "bench", "--bench", name, "--", *words]))
+        # Whoever reads the results has the project elsewhere.
+        told = [os.path.relpath(word, build.ROOT) if os.path.isabs(word) else word for word in words]
+        self.commands.append(" ".join(["cargo", "bench", "--bench", name, "--", *told]))
         self.say(f"== {self.commands[-1]}")
         lines = []
         with subprocess.Popen([program, *words], cwd=build.ROOT, stdout=subprocess.PIPE, text=True) as child:
@@ -171,6 +174,10 @@ class Run:
         """Measures the pipeline in memory."""
         target = os.path.abspath(self.options.json or self.path("forward.json"))
         words = ["--json", target] + (["--quick"] if self.options.quick else [])
+        if shutil.which("valgrind") is not None:
+            words.append("--instructions")
+        else:
+            self.say("instructions are not counted: that needs valgrind")
         self.program("forward", words)
         rows = read_forward(target)
         self.say(f"{target}: {len(rows)} results")

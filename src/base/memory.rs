@@ -116,7 +116,8 @@ impl<T: Zeroed> Slab<T> {
     }
 
     /// The same on huge pages that the administrator has set apart (`vm.nr_hugepages`), where there are enough for all of
-    /// it.
+    /// it. They are taken at once: a control group may allow less than was set apart (`hugetlb.2MB.max`), and then the
+    /// first touch of a page would end the process.
     pub fn of_huge_pages(length: usize) -> Self {
         let size = Layout::array::<T>(length).map_or(0, |layout| layout.size());
         if size < HUGE_PAGE {
@@ -127,9 +128,15 @@ impl<T: Zeroed> Slab<T> {
             (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anyone has.
         let mapped = unsafe { mm::mmap_anonymous(null_mut(), octets, protection, flags) };
-        match mapped.ok().and_then(|base| Some((base, NonNull::new(base.cast::<T>())?))) {
-            Some((base, start)) => Self { start, length, source: Source::Hugetlb { base, octets } },
-            None => Self::new(length),
+        let Some((base, start)) = mapped.ok().and_then(|base| Some((base, NonNull::new(base.cast::<T>())?))) else {
+            return Self::new(length);
+        };
+        let slab = Self { start, length, source: Source::Hugetlb { base, octets } };
+        // SAFETY: the range is the mapping just made, and this advice changes no content.
+        match unsafe { mm::madvise(base, octets, mm::Advice::LinuxPopulateWrite) } {
+            // Before Linux 5.14 there is no such advice.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => slab,
+            Err(_) => Self::new(length),
         }
     }
 

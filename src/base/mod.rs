@@ -13,6 +13,7 @@ pub mod lock;
 pub mod memory;
 pub mod published;
 pub mod rng;
+pub mod shard;
 pub mod time;
 
 pub use address::{Address, Endpoint, Family, MacAddress};

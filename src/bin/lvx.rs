@@ -46,6 +46,12 @@ enum Command {
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
         watch: Option<u16>,
     },
+    /// Show the virtual routers: state, priority, addresses, who is MASTER, and why an instance is not.
+    Vrrp {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how long packets are in the director's hands, by worker: percentiles in microseconds.
     #[command(
         after_help = "From a worker's look into its rings to the flush of the batch; \"wait\" is how long at most \
@@ -342,6 +348,7 @@ fn main() -> ExitCode {
             let words: &[&str] = if json { &["status", "--json"] } else { &["status"] };
             client::lvx(&arguments.socket, words, None)
         }
+        Command::Vrrp { json } => show(&arguments.socket, "vrrp", &[(json, "--json")], None),
         Command::LocalAddress { command } => local_address(&arguments.socket, &command),
         Command::Drops { all, json, watch } => {
             show(&arguments.socket, "drops", &[(all, "--all"), (json, "--json")], watch)

@@ -21,14 +21,14 @@ use lvx::host::{cpus, logging, run};
 #[derive(Parser, Debug)]
 #[command(name = "lvxd", version, after_help = EXIT_STATUSES)]
 struct Arguments {
-    /// Interfaces to serve; packets are balanced on and between them.
+    /// Interfaces to serve; packets are balanced on and between them. Without any, and with --config, VRRP runs alone.
     #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',',
-          required_unless_present_any = ["config_test", "dump_conf"])]
+          required_unless_present_any = ["config", "config_test", "dump_conf"])]
     interface: Vec<String>,
 
-    /// A keepalived.conf.
-    #[arg(short = 'f', long = "config", alias = "use-file", value_name = "FILE", default_value = FILE_DEFAULT)]
-    config: String,
+    /// keepalived.conf: virtual routers. SIGHUP reads it anew. [-t and --dump-conf: /etc/keepalived/keepalived.conf]
+    #[arg(short = 'f', long, visible_alias = "use-file", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Which lines `@ID` of the keepalived.conf hold [default: the first label of the machine's name].
     #[arg(long, value_name = "ID")]
@@ -130,7 +130,7 @@ enum Mode {
 
 const EXIT_STATUSES: &str = "\
 Exit status: 0 ended by a signal; 1 other failure; 2 wrong arguments; 3 missing rights; 4 interface absent or unfit;
-5 queue, XDP hook, socket or files in use; 6 rules or knobs refused.";
+5 queue, XDP hook, socket or files in use; 6 rules, knobs or configuration refused.";
 
 /// Called by the name keepalived, the program takes keepalived's options.
 fn main() -> ExitCode {
@@ -140,7 +140,7 @@ fn main() -> ExitCode {
         return keepalived(&words.collect::<Vec<_>>());
     }
     let arguments = Arguments::parse();
-    let invocation = Invocation { file: arguments.config.clone(), identity: arguments.config_id.clone() };
+    let invocation = invocation(&arguments);
     if arguments.config_test {
         return check_file::test(&invocation, Detail::Helpful);
     }
@@ -155,6 +155,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// Which keepalived.conf is meant.
+fn invocation(arguments: &Arguments) -> Invocation {
+    let file = arguments.config.as_ref().map_or(FILE_DEFAULT.to_owned(), |path| path.to_string_lossy().into_owned());
+    Invocation { file, identity: arguments.config_id.clone() }
 }
 
 /// keepalived's own command line, as far as it tests configurations.
@@ -184,6 +190,7 @@ fn keepalived(words: &[String]) -> ExitCode {
 fn options(arguments: Arguments) -> Result<Options, StartError> {
     let usage = |text: String| StartError::new(ExitStatus::Usage, text);
     let cpus = arguments.cpus.as_deref().map(cpus::parse_list).transpose().map_err(usage)?;
+    let configuration = arguments.config.is_some().then(|| invocation(&arguments));
     let ftp_ports = arguments.ftp.unwrap_or_default();
     if ftp_ports.len() > HELPER_PORTS_MAX {
         return Err(usage(format!("--ftp takes at most {HELPER_PORTS_MAX} ports")));
@@ -195,6 +202,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
     }
     Ok(Options {
         interfaces: arguments.interface,
+        configuration,
         workers: arguments.workers.map(usize::from),
         cpus,
         xdp_mode: match arguments.xdp_mode {

@@ -65,15 +65,41 @@ impl Table {
         now_ticks: u32,
         matches: impl FnOnce(Entry<'_>) -> bool,
     ) -> Option<Found<'_>> {
+        self.check::<false>(hash, guess, now_ticks, matches)
+    }
+
+    /// As [`Table::find_guessed`], for a server's answer. Two connections may be answered alike, and the one that stands in
+    /// front has it; another may have come there since the guess.
+    #[inline(always)]
+    pub fn find_guessed_first(
+        &self,
+        hash: u64,
+        guess: Guess,
+        now_ticks: u32,
+        matches: impl FnOnce(Entry<'_>) -> bool,
+    ) -> Option<Found<'_>> {
+        self.check::<true>(hash, guess, now_ticks, matches)
+    }
+
+    #[inline(always)]
+    fn check<const IS_FIRST: bool>(
+        &self,
+        hash: u64,
+        guess: Guess,
+        now_ticks: u32,
+        matches: impl FnOnce(Entry<'_>) -> bool,
+    ) -> Option<Found<'_>> {
         if guess.is_none() {
             return None;
         }
         let held = Held::lock(self.bucket_of(hash));
         let entry = self.entry(guess.id);
-        let is_it = held.bucket.id(usize::from(guess.slot)) == guess.id
+        let slot = usize::from(guess.slot);
+        let is_it = held.bucket.id(slot) == guess.id
             && matches(entry)
             && entry.flags().is_usual()
-            && !entry.is_expired(now_ticks);
+            && !entry.is_expired(now_ticks)
+            && (!IS_FIRST || held.bucket.tagged(tag(hash)).next() == Some(slot));
         is_it.then(|| Found::new(self, held, entry, Some(guess.slot), now_ticks))
     }
 }

@@ -106,10 +106,6 @@ impl New {
 /// Counters of a table since the director's start.
 #[derive(Default, Debug)]
 pub struct TableCounters {
-    /// Entries inserted.
-    pub inserted: AtomicU64,
-    /// Entries that expired or were removed.
-    pub removed: AtomicU64,
     /// Entries refused because the table was full (`connections_max`).
     pub full: AtomicU64,
     /// Half-open connections and unconfirmed templates that made room for others.
@@ -191,13 +187,22 @@ impl Table {
         (self.v4.used(), self.v6.used())
     }
 
-    /// True when no cell of the family is left.
-    fn is_exhausted(&self, family: Family) -> bool {
-        let used = match family {
-            Family::V4 => self.v4.used(),
-            Family::V6 => self.v6.used(),
-        };
-        used >= self.connections_max
+    /// Entries inserted since the start.
+    pub fn inserted(&self) -> u64 {
+        self.v4.given() + self.v6.given()
+    }
+
+    /// Entries that expired or were removed since the start.
+    pub fn removed(&self) -> u64 {
+        self.v4.returned() + self.v6.returned()
+    }
+
+    #[inline(always)]
+    fn is_short(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4.is_short(),
+            Family::V6 => self.v6.is_short(),
+        }
     }
 
     /// Most entries of each family.
@@ -465,10 +470,12 @@ impl Table {
         now: Instant,
         attempt: impl Fn() -> Result<Inserted<'t>, NoCell>,
     ) -> Inserted<'t> {
+        // Where it would look in vain, room comes first.
+        let may_find = !self.is_short(family) || self.make_room(family, now);
         for _ in 0..ROOM_ATTEMPTS {
             match attempt() {
                 Ok(inserted) => return inserted.or_refused(self),
-                Err(NoCell) if self.is_exhausted(family) && !self.make_room(family, now) => break,
+                Err(NoCell) if !may_find || !self.make_room(family, now) => break,
                 Err(NoCell) => {}
             }
         }
@@ -503,7 +510,10 @@ impl Table {
         };
         let Some(entry) = cell else { return Err(NoCell) };
         if self.is_chained_out(bucket.bucket) {
-            self.free(entry.id());
+            match new.family() {
+                Family::V4 => self.v4.free_unused(entry.id()),
+                Family::V6 => self.v6.free_unused(entry.id()),
+            }
             return Ok(Inserted::Full);
         }
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
@@ -527,7 +537,6 @@ impl Table {
         }
         let linked = self.link(bucket.bucket, hash, entry, now_ticks);
         let slot = self.bring_forward(bucket.bucket, hash, entry, linked, now_ticks);
-        self.counters.inserted.fetch_add(1, Ordering::Relaxed);
         Ok(Inserted::New(Found::new(self, bucket, entry, slot, now_ticks)))
     }
 
@@ -784,7 +793,6 @@ impl Table {
             self.no_client_port.fetch_sub(1, Ordering::Relaxed);
         }
         self.free(place.id);
-        self.counters.removed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn free(&self, id: EntryId) {

@@ -64,7 +64,8 @@ pub struct LatencyRow {
     pub batches_full: u64,
     /// From the worker's look into the rings to the flush of the batch; none without samples.
     pub residence_us: Option<Percentiles>,
-    /// How long at most packets lay in the rings before that look; of packets of all batches. None without any.
+    /// How long at most packets lay in the rings before that look: since the worker last emptied them. Of packets of all
+    /// batches; none without any.
     pub wait_us: Option<Percentiles>,
 }
 

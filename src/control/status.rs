@@ -86,8 +86,8 @@ impl Status {
             connections: shared.connections.used(),
             connections_max: shared.connections.connections_max(),
             buckets: shared.connections.bucket_count(),
-            inserted: counters.inserted.load(Relaxed),
-            removed: counters.removed.load(Relaxed),
+            inserted: shared.connections.inserted(),
+            removed: shared.connections.removed(),
             table_full: counters.full.load(Relaxed),
             evicted: [&counters.evicted_half_open, &counters.evicted_closing, &counters.evicted_quiet]
                 .map(|count| count.load(Relaxed)),

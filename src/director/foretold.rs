@@ -54,8 +54,8 @@ impl Director {
         format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {losses:?} {rows:?}",
             connections.used(),
-            counters.inserted.load(Relaxed),
-            counters.removed.load(Relaxed),
+            connections.inserted(),
+            connections.removed(),
             counters.full.load(Relaxed),
             (worker.received.get(), worker.transmitted.get(), worker.passed.get()),
             self.shared.neighbour_requests.len(),

@@ -90,7 +90,7 @@ impl LatencyCounters {
         self.batches.0[frames.min(BATCH_FRAMES)].add(1);
     }
 
-    /// The `frames` frames of a batch may have lain in the rings for `time`: so long ago the worker looked last.
+    /// The `frames` frames of a batch may have lain in the rings for `time`: so long ago the worker last emptied them.
     #[inline]
     pub fn count_wait(&self, time: Duration, frames: usize) {
         self.wait.count(time, frames);

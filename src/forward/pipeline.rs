@@ -209,7 +209,7 @@ impl Forwarder {
         self.marks.refresh(&self.shared.marks);
         if self.local_addresses.refresh(&self.shared.local_addresses) {
             self.known_locals.clear();
-            self.lanes.forget();
+            self.lanes.forget(&self.slot);
         }
         self.roles = self.shared.sync_roles.load();
         if self.routes.refresh(&self.shared.routes) {
@@ -709,7 +709,7 @@ impl Forwarder {
 
     fn adopt_routes(&mut self) {
         self.known_locals.clear();
-        self.lanes.forget();
+        self.lanes.forget(&self.slot);
         self.station_words.clear();
         self.paths.clear();
         self.outers.clear();

@@ -40,6 +40,8 @@ pub struct WorkerSlot {
     pub latency: LatencyCounters,
     /// Its records for the sync daemon.
     pub sync_queue: SyncQueue,
+    /// Of the lanes beside its counters, see `straight::lane`; written by the worker.
+    pub(super) lane_generation: AtomicU32,
     adopted: AtomicU64,
 }
 
@@ -90,6 +92,7 @@ impl Shared {
                 counters: WorkerCounters::default(),
                 latency: LatencyCounters::default(),
                 sync_queue: SyncQueue::default(),
+                lane_generation: AtomicU32::new(0),
                 adopted: AtomicU64::new(ASLEEP),
             })
         };
@@ -129,6 +132,7 @@ impl Shared {
             counters: WorkerCounters::default(),
             latency: LatencyCounters::default(),
             sync_queue: SyncQueue::default(),
+            lane_generation: AtomicU32::new(0),
             adopted: AtomicU64::new(ASLEEP),
         };
         let sync_roles = SharedRoles::default();

@@ -25,6 +25,11 @@ impl Clock {
         since_midnight as u32
     }
 
+    /// The time of day, since 1970, by what the host thinks it is now.
+    pub fn wall(&self) -> std::time::Duration {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Time since the start.
     #[inline]
     pub fn now(&self) -> Instant {

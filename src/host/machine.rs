@@ -1,167 +1,114 @@
-//! The machine that a keepalived.conf is for: files, users, interfaces.
-//!
-//! # Limits
-//! Users and groups are those of `/etc/passwd` and `/etc/group`, not those of a directory service.
+//! What a configuration asks of this machine: files, users, interfaces, names.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::ToSocketAddrs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::base::Address;
-use crate::config::language::matches_glob;
 use crate::config::model::Identity;
 use crate::config::source::{FILE_OCTETS_MAX, FileFacts, InterfaceFacts, ReadFailure, Source};
 use crate::host::sys;
+use crate::host::vrrp::interfaces;
 
-/// Paths that a pattern may match.
-const MATCHES_MAX: usize = 8192;
+/// Where users and groups are.
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
+/// Where commands are looked for when `PATH` says nothing.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The machine, its interfaces as they were when this was made.
+/// The machine that we run on, its interfaces as they were when this was made.
 pub struct Machine {
-    interfaces: BTreeMap<String, InterfaceFacts>,
-    users: Vec<(String, Identity)>,
-    groups: Vec<(String, u32)>,
+    interfaces: Vec<(String, InterfaceFacts)>,
+    seed: u64,
 }
 
 impl Machine {
-    /// Asks the kernel for interfaces, and the files for users and groups.
-    pub fn now() -> Self {
-        let mut interfaces: BTreeMap<String, InterfaceFacts> = BTreeMap::new();
-        for (name, address) in sys::interface_addresses() {
-            let facts = interfaces.entry(name).or_default();
-            facts.addresses.extend(address.map(Address::from));
-        }
-        for (position, facts) in interfaces.values_mut().enumerate() {
-            facts.index = position as u32 + 1;
-        }
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        Self { interfaces, users: users(&text("/etc/passwd")), groups: groups(&text("/etc/group")) }
+    /// Asks for the interfaces. Without them, as where netlink is refused, there are none.
+    pub fn new(seed: u64) -> Self {
+        Self { interfaces: interfaces().unwrap_or_default(), seed }
     }
 }
 
-/// Lines `name:x:UID:GID:…`.
-fn users(text: &str) -> Vec<(String, Identity)> {
-    let lines = text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_owned();
-        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some((name, Identity { user, group }))
-    });
-    lines.collect()
-}
-
-/// Lines `name:x:GID:…`.
-fn groups(text: &str) -> Vec<(String, u32)> {
-    let lines = text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_owned();
-        Some((name, fields.nth(1)?.parse().ok()?))
-    });
-    lines.collect()
+/// A line of a file with fields: by its name, or by the number in the third field.
+fn find_line(path: &str, name: &str) -> Option<Vec<String>> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>());
+    lines.find(|fields| fields.len() > 2 && (fields[0] == name || fields[2] == name))
 }
 
 impl Source for Machine {
     fn read(&self, path: &str) -> Result<Vec<u8>, ReadFailure> {
-        let failure = |error: std::io::Error| match error.kind() {
+        let other = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => ReadFailure::Missing,
             _ => ReadFailure::Other(error.to_string()),
         };
-        let metadata = fs::metadata(path).map_err(failure)?;
-        let kind = metadata.file_type();
-        if kind.is_dir() {
+        let found = fs::metadata(path).map_err(other)?;
+        if found.is_dir() {
             return Err(ReadFailure::Directory);
         }
-        // A pipe is fine (a shell's `<(…)`); a device is not.
-        if !kind.is_file() && !kind.is_fifo() {
+        if !found.is_file() || found.permissions().mode() & 0o111 != 0 {
             return Err(ReadFailure::NotAFile);
         }
         let mut octets = Vec::new();
-        let file = fs::File::open(path).map_err(failure)?;
-        file.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets).map_err(failure)?;
+        let file = fs::File::open(path).map_err(other)?;
+        file.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets).map_err(other)?;
         if octets.len() > FILE_OCTETS_MAX { Err(ReadFailure::TooLarge) } else { Ok(octets) }
     }
 
     fn glob(&self, pattern: &str) -> Vec<String> {
-        let mut found = vec![if pattern.starts_with('/') { "/".to_owned() } else { String::new() }];
-        for part in pattern.split('/').filter(|part| !part.is_empty()) {
-            let mut next = Vec::new();
-            for directory in &found {
-                next.extend(entries(directory, part));
-                next.truncate(MATCHES_MAX);
-            }
-            found = next;
-        }
-        found.sort_unstable();
-        found
+        sys::glob(pattern)
     }
 
     fn file(&self, path: &str) -> Option<(String, FileFacts)> {
-        let metadata = fs::metadata(path).ok()?;
-        let real = fs::canonicalize(path).ok()?.to_str()?.to_owned();
+        let whole = fs::canonicalize(Path::new(path)).ok()?;
+        let found = fs::metadata(&whole).ok()?;
         let facts = FileFacts {
-            user: metadata.uid(),
-            group: metadata.gid(),
-            mode: metadata.mode() & 0o7777,
-            is_file: metadata.is_file(),
-            is_directory: metadata.is_dir(),
+            user: found.uid(),
+            group: found.gid(),
+            mode: found.permissions().mode() & 0o7777,
+            is_file: found.is_file(),
+            is_directory: found.is_dir(),
         };
-        Some((real, facts))
+        Some((whole.to_string_lossy().into_owned(), facts))
     }
 
     fn interface(&self, name: &str) -> Option<InterfaceFacts> {
-        self.interfaces.get(name).cloned()
+        self.interfaces.iter().find(|(known, _)| known == name).map(|(_, facts)| facts.clone())
     }
 
     fn user(&self, name: &str) -> Option<Identity> {
-        let number = name.parse::<u32>().ok();
-        let is_meant = |(own, identity): &&(String, Identity)| own == name || number == Some(identity.user);
-        self.users.iter().find(is_meant).map(|(_, identity)| *identity)
+        match find_line(USERS, name) {
+            Some(fields) => Some(Identity { user: fields[2].parse().ok()?, group: fields.get(3)?.parse().ok()? }),
+            // A number needs no name.
+            None => name.parse().ok().map(|user| Identity { user, group: user }),
+        }
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        let number = name.parse::<u32>().ok();
-        self.groups.iter().find(|(own, group)| own == name || number == Some(*group)).map(|(_, group)| *group)
+        match find_line(GROUPS, name) {
+            Some(fields) => fields[2].parse().ok(),
+            None => name.parse().ok(),
+        }
     }
 
     fn address_of_host(&self, name: &str) -> Option<Address> {
-        (name, 0).to_socket_addrs().ok()?.next().map(|address| address.ip().into())
+        (name, 0).to_socket_addrs().ok()?.next().map(|socket| socket.ip().into())
     }
 
     fn host_name(&self) -> String {
-        fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
 
     fn command_path(&self) -> Vec<String> {
-        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+        let path = std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned());
         path.split(':').filter(|directory| !directory.is_empty()).map(str::to_owned).collect()
     }
 
     fn seed(&self) -> u64 {
-        u64::from(std::process::id()) ^ std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+        self.seed
     }
-}
-
-/// What in a directory matches a part of a pattern.
-fn entries(directory: &str, part: &str) -> Vec<String> {
-    let join = |name: &str| match directory {
-        "" => name.to_owned(),
-        _ if directory.ends_with('/') => format!("{directory}{name}"),
-        _ => format!("{directory}/{name}"),
-    };
-    if !part.contains(['*', '?', '[']) {
-        let path = join(part);
-        return if Path::new(&path).exists() { vec![path] } else { Vec::new() };
-    }
-    let listed = fs::read_dir(if directory.is_empty() { "." } else { directory });
-    let names = listed.into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let is_hidden_asked = part.starts_with('.');
-    names
-        .filter(|name| (is_hidden_asked || !name.starts_with('.')) && matches_glob(part, name))
-        .map(|name| join(&name))
-        .collect()
 }
 
 #[cfg(test)]
@@ -169,22 +116,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_is_known() {
-        let machine = Machine::now();
+    fn the_machine_has_root_and_a_name() {
+        let machine = Machine::new(7);
         assert_eq!(machine.user("root"), Some(Identity { user: 0, group: 0 }));
-        assert_eq!(machine.user("0"), machine.user("root"));
-        assert!(machine.interface("lo").is_some() && machine.interface("no such").is_none());
-        let (path, facts) = machine.file("/etc/passwd").expect("it is there");
-        assert!(facts.is_file && path.ends_with("passwd"));
-        assert_eq!(machine.glob("/etc/pass[w]?"), ["/etc/passwd"]);
-        assert_eq!(machine.read("/"), Err(ReadFailure::Directory));
-        assert_eq!(machine.read("/dev/null"), Err(ReadFailure::NotAFile));
-        assert_eq!(machine.read("/no/such"), Err(ReadFailure::Missing));
+        assert_eq!(machine.user("0"), Some(Identity { user: 0, group: 0 }));
+        assert_eq!((machine.group("root"), machine.group("no such group")), (Some(0), None));
+        assert!(!machine.host_name().is_empty());
+        assert_eq!(machine.address_of_host("127.0.0.1"), Some(Address::v4(0x7f00_0001)));
     }
 
     #[test]
-    fn users_and_groups_are_lines() {
-        assert_eq!(users("a:x:1:2:A:/:/bin/sh\nbroken\n"), [("a".to_owned(), Identity { user: 1, group: 2 })]);
-        assert_eq!(groups("g:x:7:a,b\n:\n"), [("g".to_owned(), 7)]);
+    fn files_are_read_found_and_refused() {
+        let directory = std::env::temp_dir().join(format!("lvx-machine-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        for name in ["b.conf", "a.conf", "c.txt"] {
+            fs::write(directory.join(name), name).unwrap();
+        }
+        let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let machine = Machine::new(7);
+        assert_eq!(machine.read(&path("a.conf")), Ok(b"a.conf".to_vec()));
+        assert_eq!(machine.read(&path("none")), Err(ReadFailure::Missing));
+        assert_eq!(machine.read(&path("")), Err(ReadFailure::Directory));
+        assert_eq!(machine.glob(&path("*.conf")), [path("a.conf"), path("b.conf")]);
+        assert_eq!(machine.glob(&path("{c.txt,a.conf}")), [path("a.conf"), path("c.txt")]);
+        assert!(machine.glob(&path("*.none")).is_empty());
+        let (whole, facts) = machine.file(&path("./a.conf")).unwrap();
+        assert!(whole.ends_with("/a.conf") && facts.is_file && !facts.is_directory);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::Address;
+use crate::config::Invocation;
 use crate::host::proc_files::ProcOptions;
 use crate::host::xdp::AttachMode;
 
@@ -14,8 +15,11 @@ pub const SOCKET_VARIABLE: &str = "LVX_SOCKET";
 /// What lvxd is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names of the interfaces, in order of their numbers.
+    /// Names of the interfaces, in order of their numbers; without any there are no workers, and with a configuration
+    /// VRRP runs alone.
     pub interfaces: Vec<String>,
+    /// keepalived.conf, and how it is to be read.
+    pub configuration: Option<Invocation>,
     /// Number of workers; `None`: as many as the interface with the fewest receive queues has.
     pub workers: Option<usize>,
     /// Processors of the workers; `None`: chosen near the interfaces.
@@ -73,7 +77,7 @@ pub enum ExitStatus {
     Interface = 4,
     /// A queue, the XDP hook or the control socket is in use.
     Busy = 5,
-    /// Rules or knobs that were refused.
+    /// Rules, knobs or a configuration that were refused.
     Rules = 6,
 }
 

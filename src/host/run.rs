@@ -1,17 +1,17 @@
-//! lvxd from start to end: interfaces, program, ports, workers, then the control thread's loop.
+//! lvxd from start to end: packets, workers, virtual routers, then the control thread's loop.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::{Address, Duration, InterfaceId, MacAddress, Rng};
+use crate::base::{Address, Duration, MacAddress, Rng};
 use crate::command::names::NoNames;
 use crate::command::program;
+use crate::config::Invocation;
 use crate::conn::TableConfig;
 use crate::control::Control;
 use crate::forward::Shared;
@@ -21,14 +21,16 @@ use crate::host::cpus;
 use crate::host::meminfo;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
 use crate::host::options::{ExitStatus, Options, StartError};
-use crate::host::pass::{Injector, PassInterface, PassThread};
+use crate::host::packets::{Packets, describe, find_interfaces, open_packets};
 use crate::host::proc_files::{Directory, ProcFiles};
 use crate::host::socket::ControlSocket;
 use crate::host::state::{State, Wish};
 use crate::host::sync::any_readable;
+use crate::host::virtual_routers;
+use crate::host::vrrp::VrrpThread;
+use crate::host::vrrp::dump::Kind;
 use crate::host::workers::Workers;
-use crate::host::xdp::{Attachment, Xdp, XdpError};
-use crate::port::xsk::{BusyPoll, SocketInfo, XskConfig, XskError, XskPort, XskQueue};
+use crate::port::xsk::XskPort;
 use crate::route::{Database, Routes};
 use crate::service::sysctl::{self, Sysctls};
 
@@ -39,13 +41,6 @@ const WISHES_PERIOD: Duration = Duration::from_millis(5);
 /// How often neighbours are refreshed that the kernel does not keep by itself.
 const REFRESH_PERIOD: Duration = Duration::from_secs(5);
 
-/// An interface that is served.
-struct Interface {
-    name: String,
-    index: u32,
-    queues: u32,
-}
-
 /// Runs the director until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -55,6 +50,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     // Wrong words are told before anything is touched.
     set_sysctls(&Sysctls::default(), &options)?;
     let proc = options.proc.as_ref().map(|proc| Directory::open(&proc.directory)).transpose()?;
+    let plan = options.configuration.as_ref().map(virtual_routers::read).transpose()?;
     let interfaces = find_interfaces(&options.interfaces)?;
     // A worker needs a queue of every interface to send by.
     let queues = interfaces.iter().map(|interface| interface.queues).min().unwrap_or(1);
@@ -63,6 +59,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         (None, Some(workers)) => workers,
         (None, None) => queues as usize,
     };
+    let workers = if interfaces.is_empty() { 0 } else { workers };
     if workers > queues as usize {
         let text =
             format!("{workers} workers need as many queues of each interface; the least has {queues} (ethtool -L)");
@@ -70,16 +67,11 @@ pub fn run(options: Options) -> Result<(), StartError> {
     }
 
     let mut rng = Rng::new(random_seed()?);
-    let mut xdp = Xdp::load().map_err(xdp_error)?;
-    let attachments = attach(&mut xdp, &interfaces, &options)?;
-    let reinjected = random_station(&mut rng);
-    xdp.set_reinjected_source(reinjected).map_err(xdp_error)?;
-    let pass = start_pass(&interfaces, &attachments, reinjected, workers)?;
-    let multi_buffer = attachments.iter().any(|attachment| attachment.multi_buffer);
-    let ports = open_ports(&interfaces, workers, &pass, multi_buffer, &options)?;
-    for port in &ports {
-        connect(&mut xdp, &interfaces, port.sockets())?;
-    }
+    let Packets { xdp, attachments, pass, ports } = match interfaces.as_slice() {
+        // The kernel's program and memory are for those that are served.
+        [] => Packets { xdp: None, attachments: Vec::new(), pass: None, ports: Vec::new() },
+        _ => open_packets(&interfaces, workers, &options, &mut rng)?,
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -93,7 +85,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
         let table = TableConfig { connections_max: options.connections_max, bucket_bits: options.conn_tab_bits };
         let shared = Arc::new(Shared::new(workers, table, network.database.snapshot(), &mut rng));
         shared.set_start_of_day(clock.start_of_day());
-        let memory = take_memory(&shared, options.lazy_memory);
+        // Nothing is balanced without interfaces.
+        let memory = take_memory(&shared, options.lazy_memory || interfaces.is_empty());
         set_sysctls(&shared.sysctls, &options)?;
         for (name, why) in shared.sysctls.without_effect() {
             tracing::warn!("{name} is set and has no effect: {why}");
@@ -131,9 +124,14 @@ pub fn run(options: Options) -> Result<(), StartError> {
             tracing::warn!("skb mode is slow, and TCP from a veth peer crawls in it");
         }
         state.set_description(description);
-        state.watch(ports.iter().map(XskPort::monitor).collect(), pass.counters_shared());
+        if let Some(pass) = &pass {
+            state.watch(ports.iter().map(XskPort::monitor).collect(), pass.counters_shared());
+        }
         let running = Workers::start(ports, &cpus, &shared, clock)
             .map_err(|error| StartError::new(ExitStatus::Other, format!("starting the workers: {error}")))?;
+        if let Some(plan) = plan {
+            state.set_vrrp(virtual_routers::start(plan, clock)?);
+        }
         let state = Rc::new(RefCell::new(state));
         let files = match (proc, &options.proc) {
             (Some(directory), Some(proc)) => Some(
@@ -142,7 +140,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
             ),
             _ => None,
         };
-        let result = control_loop(&socket, &mut network, &state, &shared).await;
+        let result = control_loop(&socket, &mut network, &state, &shared, options.configuration.as_ref()).await;
+        // Packets are served until somebody else has the addresses.
+        let vrrp = state.borrow_mut().take_vrrp();
+        drop(vrrp);
         if let Some(files) = files {
             // The files come over the socket, which is served until their writers have ended.
             tokio::select! {
@@ -165,9 +166,15 @@ async fn control_loop(
     network: &mut Network,
     state: &Rc<RefCell<State>>,
     shared: &Arc<Shared>,
+    configuration: Option<&Invocation>,
 ) -> Result<(), StartError> {
     let signals = |kind| signal(kind).map_err(|error| StartError::new(ExitStatus::Other, format!("signals: {error}")));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let mut hangup = signals(SignalKind::hangup())?;
+    let mut data = signals(SignalKind::user_defined1())?;
+    let mut statistics = signals(SignalKind::user_defined2())?;
+    let mut json = signals(SignalKind::from_raw(libc::SIGRTMIN() + 2))?;
+    let clock = state.borrow().clock();
     let mut wishes = tokio::time::interval(WISHES_PERIOD);
     wishes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut refresh = tokio::time::interval(REFRESH_PERIOD);
@@ -184,6 +191,10 @@ async fn control_loop(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => virtual_routers::reload(configuration, state),
+            _ = data.recv() => virtual_routers::dump(Kind::Data, state, clock),
+            _ = statistics.recv() => virtual_routers::dump(Kind::Statistics, state, clock),
+            _ = json.recv() => virtual_routers::dump(Kind::Json, state, clock),
             event = network.netlink.next() => network.take(event)?,
             () = sleep_until(publish_at) => {
                 shared.routes.publish(network.snapshot());
@@ -196,6 +207,10 @@ async fn control_loop(
                 network.resolve(&wanted).await;
             }
             _ = refresh.tick() => {
+                if state.borrow().vrrp().is_some_and(VrrpThread::has_ended) {
+                    let text = "the VRRP thread has ended, which it should not";
+                    return Err(StartError::new(ExitStatus::Other, text));
+                }
                 if let Err(error) = network.netlink.refresh_neighbours().await {
                     tracing::debug!("{error}");
                 }
@@ -308,98 +323,6 @@ impl Network {
     }
 }
 
-fn find_interfaces(names: &[String]) -> Result<Vec<Interface>, StartError> {
-    let mut interfaces: Vec<Interface> = Vec::new();
-    for name in names {
-        if interfaces.iter().any(|known| known.name == *name) {
-            return Err(StartError::new(ExitStatus::Usage, format!("interface {name} is named twice")));
-        }
-        let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok();
-        let index = if name.contains('/') || name.is_empty() { None } else { interface_index(name) };
-        let Some(index) = index else {
-            return Err(xdp_error(XdpError::NoInterface(name.clone())));
-        };
-        // 803 is monitor mode and the like; only Ethernet (1) has the header that we read.
-        if read("type").is_some_and(|kind| kind.trim() != "1") {
-            let text = format!("interface {name} is no Ethernet interface");
-            return Err(StartError::new(ExitStatus::Interface, text));
-        }
-        interfaces.push(Interface { name: name.clone(), index, queues: receive_queues(name) });
-    }
-    Ok(interfaces)
-}
-
-fn interface_index(name: &str) -> Option<u32> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
-    rustix::net::netdevice::name_to_index(&socket, name).ok()
-}
-
-/// Receive queues of an interface; 1 where they are not to be seen.
-fn receive_queues(name: &str) -> u32 {
-    let Ok(entries) = std::fs::read_dir(Path::new("/sys/class/net").join(name).join("queues")) else { return 1 };
-    let receive = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
-    (receive.count() as u32).max(1)
-}
-
-fn attach(xdp: &mut Xdp, interfaces: &[Interface], options: &Options) -> Result<Vec<Attachment>, StartError> {
-    let attach = |interface: &Interface| {
-        xdp.attach(interface.index, &interface.name, interface.queues, options.xdp_mode).map_err(xdp_error)
-    };
-    interfaces.iter().map(attach).collect()
-}
-
-fn start_pass(
-    interfaces: &[Interface],
-    attachments: &[Attachment],
-    source: MacAddress,
-    workers: usize,
-) -> Result<PassThread, StartError> {
-    let each = interfaces.iter().zip(attachments).enumerate();
-    let interfaces = each.map(|(number, (interface, attachment))| PassInterface {
-        id: InterfaceId(number as u16),
-        index: interface.index,
-        native: attachment.native,
-    });
-    let injector = Injector::new(interfaces.collect(), source).map_err(xdp_error)?;
-    PassThread::start(injector, workers).map_err(xdp_error)
-}
-
-/// One port a worker: worker W has the queues W, W + workers, … of every interface.
-fn open_ports(
-    interfaces: &[Interface],
-    workers: usize,
-    pass: &PassThread,
-    multi_buffer: bool,
-    options: &Options,
-) -> Result<Vec<XskPort>, StartError> {
-    let mut ports = Vec::new();
-    for worker in 0..workers {
-        let mut queues = Vec::new();
-        for (number, interface) in interfaces.iter().enumerate() {
-            for queue in (worker as u32..interface.queues).step_by(workers) {
-                queues.push(XskQueue { interface: InterfaceId(number as u16), name: interface.name.clone(), queue });
-            }
-        }
-        let mut config = XskConfig::new(queues);
-        config.multi_buffer = multi_buffer;
-        config.busy_poll = options.busy_poll_us.map(|microseconds| BusyPoll { microseconds, budget_frames: 64 });
-        ports.push(XskPort::open(&config, pass.queue(worker)).map_err(xsk_error)?);
-    }
-    Ok(ports)
-}
-
-fn connect<'a>(
-    xdp: &mut Xdp,
-    interfaces: &[Interface],
-    sockets: impl Iterator<Item = (&'a SocketInfo, BorrowedFd<'a>)>,
-) -> Result<(), StartError> {
-    for (info, descriptor) in sockets {
-        let index = interfaces[usize::from(info.interface.0)].index;
-        xdp.connect(index, info.queue, descriptor).map_err(xdp_error)?;
-    }
-    Ok(())
-}
-
 /// Files first, in their order: `--sysctl` overrides them.
 fn set_sysctls(knobs: &Sysctls, options: &Options) -> Result<(), StartError> {
     for path in &options.sysctl_files {
@@ -442,27 +365,6 @@ fn load_marks(state: &mut State, path: &Path) -> Result<(), StartError> {
     state.load_marks(&text).map_err(|error| refused(format!("marks {}: {error}", path.display())))
 }
 
-/// One line an interface and a worker: what was asked of the kernel and what it gave.
-fn describe(interfaces: &[Interface], attachments: &[Attachment], ports: &[XskPort], cpus: &[usize]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (interface, attachment) in interfaces.iter().zip(attachments) {
-        let sockets = ports.iter().flat_map(|port| port.sockets());
-        let mut zero_copy = sockets.filter(|(info, _)| info.name == interface.name).map(|(info, _)| info.zero_copy);
-        let copy = if zero_copy.all(|each| each) { "zero-copy" } else { "copy" };
-        let mode = if attachment.native { "native" } else { "skb" };
-        let refusal = attachment.refusal.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let (name, queues) = (&interface.name, interface.queues);
-        lines.push(format!("interface {name}: {queues} queues, XDP {mode}, AF_XDP {copy}{refusal}"));
-    }
-    for worker in 0..ports.len() {
-        lines.push(match cpus.get(worker) {
-            Some(cpu) => format!("worker {worker}: processor {cpu}"),
-            None => format!("worker {worker}: not pinned"),
-        });
-    }
-    lines
-}
-
 /// Takes the connection table's memory from the kernel, unless it is to come as it is touched; says in one line how much
 /// there is, and on which pages.
 fn take_memory(shared: &Shared, lazily: bool) -> String {
@@ -490,32 +392,4 @@ fn random_seed() -> Result<u64, StartError> {
     let mut file = std::fs::File::open("/dev/urandom").map_err(fail)?;
     std::io::Read::read_exact(&mut file, &mut octets).map_err(fail)?;
     Ok(u64::from_ne_bytes(octets))
-}
-
-/// A unicast, locally administered address that nobody else knows.
-fn random_station(rng: &mut Rng) -> MacAddress {
-    let [_, _, a, b, c, d, e, f] = rng.next_u64().to_be_bytes();
-    MacAddress([a & 0xfe | 0x02, b, c, d, e, f])
-}
-
-fn xdp_error(error: XdpError) -> StartError {
-    let exit = match &error {
-        XdpError::Rights => ExitStatus::Rights,
-        XdpError::NoInterface(_) | XdpError::Refused { .. } => ExitStatus::Interface,
-        XdpError::AlreadyAttached(_) => ExitStatus::Busy,
-        _ => ExitStatus::Other,
-    };
-    StartError::new(exit, error.to_string())
-}
-
-fn xsk_error(error: XskError) -> StartError {
-    let exit = match &error {
-        XskError::Rights | XskError::LockedMemory { .. } => ExitStatus::Rights,
-        XskError::NoInterface(_) | XskError::NoQueue { .. } | XskError::NoDriverSupport { .. } | XskError::Down(_) => {
-            ExitStatus::Interface
-        }
-        XskError::QueueBusy { .. } => ExitStatus::Busy,
-        _ => ExitStatus::Other,
-    };
-    StartError::new(exit, error.to_string())
 }

@@ -21,6 +21,8 @@ use crate::command::{Parsed, Reply, Request, parse, render};
 use crate::control::proc_files::ConnectionTable;
 use crate::host::options::{ExitStatus, StartError};
 use crate::host::state::State;
+use crate::host::vrrp;
+use crate::host::vrrp::status::{Rest, render_json};
 
 /// Clients at once; one more is told so and closed.
 const CLIENTS_MAX: usize = 256;
@@ -164,6 +166,11 @@ async fn serve_client(stream: UnixStream, state: Rc<RefCell<State>>, is_full: bo
                     && let Some(table) = ConnectionTable::of(name)
                 {
                     send_rows(&mut writer, &state, table.header(), |text, row| table.write(text, row)).await?;
+                    continue;
+                }
+                if words.first().is_some_and(|word| word == "vrrp") {
+                    let output = list_vrrp(&state, &words).await;
+                    send_output(&mut writer, &output.unwrap_or_else(|text| failure(&text))).await?;
                     continue;
                 }
                 log_change(peer.as_ref(), is_lvx_change(&words, stdin.is_some()), "lvx", &words);
@@ -319,6 +326,27 @@ async fn send_rows(
         tokio::task::yield_now().await;
     }
     send(writer, &line::encode_end(0, &text, "")).await
+}
+
+/// `lvx vrrp [--json]`, asked for in slices, so that no advertisement waits.
+async fn list_vrrp(state: &Rc<RefCell<State>>, words: &[String]) -> Result<Output, String> {
+    let is_json = match words {
+        [_] => false,
+        [_, option] if option == "--json" => true,
+        _ => return Err("vrrp takes --json and nothing else".to_owned()),
+    };
+    let (mut instances, mut from, mut rest) = (Vec::new(), Some(0), Rest::default());
+    while let Some(position) = from {
+        let answer = match state.borrow().vrrp() {
+            Some(vrrp) => vrrp.status(position),
+            None => return Err("there are no virtual routers: lvxd was started without --config".to_owned()),
+        };
+        let slice = answer.await.map_err(|_| "the virtual routers are at their end".to_owned())?;
+        instances.extend(slice.instances);
+        (from, rest) = (slice.next, slice.rest);
+    }
+    let stdout = if is_json { render_json(&instances, &rest) } else { vrrp::status::render(&instances, &rest) };
+    Ok(Output { exit: 0, stdout, stderr: String::new() })
 }
 
 async fn send_output(writer: &mut OwnedWriteHalf, output: &Output) -> std::io::Result<()> {

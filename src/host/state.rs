@@ -16,6 +16,7 @@ use crate::host::clock::Clock;
 use crate::host::meminfo;
 use crate::host::pass::PassCounters;
 use crate::host::sync::{self, SyncSockets};
+use crate::host::vrrp::VrrpThread;
 use crate::host::xdp::Xdp;
 use crate::mark::MarkError;
 use crate::port::xsk::{XskCounters, XskMonitor};
@@ -35,7 +36,8 @@ pub enum Wish {
 pub struct State {
     control: Control,
     clock: Clock,
-    xdp: Xdp,
+    /// None without interfaces.
+    xdp: Option<Xdp>,
     /// Neighbours that the kernel is to be asked for.
     wanted: Vec<Wish>,
     ports: Vec<XskMonitor>,
@@ -48,11 +50,13 @@ pub struct State {
     sync: SyncSockets,
     /// The daemon whose sockets could not be opened.
     sync_failure: Option<(DaemonRole, io::Error)>,
+    /// The virtual routers, where there is a configuration.
+    vrrp: Option<VrrpThread>,
 }
 
 impl State {
-    /// Control over a loaded program.
-    pub fn new(control: Control, clock: Clock, xdp: Xdp) -> Self {
+    /// Control over a loaded program, if packets are served.
+    pub fn new(control: Control, clock: Clock, xdp: Option<Xdp>) -> Self {
         let mut state = Self {
             control,
             clock,
@@ -64,6 +68,7 @@ impl State {
             owes_filter: false,
             sync: SyncSockets::default(),
             sync_failure: None,
+            vrrp: None,
         };
         state.drain();
         state
@@ -72,6 +77,26 @@ impl State {
     /// Sets what `lvx status` says of interfaces and workers.
     pub fn set_description(&mut self, lines: Vec<String>) {
         self.description = lines;
+    }
+
+    /// Sets the virtual routers.
+    pub fn set_vrrp(&mut self, vrrp: VrrpThread) {
+        self.vrrp = Some(vrrp);
+    }
+
+    /// The clock.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The virtual routers, where there are some.
+    pub const fn vrrp(&self) -> Option<&VrrpThread> {
+        self.vrrp.as_ref()
+    }
+
+    /// Gives the virtual routers away, to be ended.
+    pub const fn take_vrrp(&mut self) -> Option<VrrpThread> {
+        self.vrrp.take()
     }
 
     /// Sets whose counters `lvx status` adds: what the ports and the way back to the kernel lose.
@@ -86,7 +111,8 @@ impl State {
         let kernel = self.ports.iter().flat_map(XskMonitor::sockets).map(|(_, kernel)| kernel);
         let (dropped, full) = kernel.fold((0, 0), |(dropped, full), k| (dropped + k.rx_dropped, full + k.rx_ring_full));
         let passed = |read: fn(&PassCounters) -> u64| self.passed.as_deref().map_or(0, read);
-        let no_socket = self.xdp.counters().map_or(0, |counters| counters.no_socket);
+        let steered = self.xdp.as_ref().and_then(|xdp| xdp.counters().ok());
+        let no_socket = steered.map_or(0, |counters| counters.no_socket);
         let loss = |reason, by, count, meaning| Loss { reason, by, count, meaning };
         vec![
             loss("transmit-ring-full", "port", sum(|c| c.transmit_full.get()), "frames: a transmit ring was full"),
@@ -220,7 +246,13 @@ impl State {
         {
             output.stdout.push_str(&format!("lost         {count} {meaning}\n"));
         }
-        if let Ok(counters) = self.xdp.counters() {
+        if let Some(vrrp) = &self.vrrp {
+            let [masters, backups, faults, others] = vrrp.summary();
+            output.stdout.push_str(&format!(
+                "vrrp         {masters} instances are MASTER, {backups} BACKUP, {faults} FAULT, {others} not begun\n"
+            ));
+        }
+        if let Some(counters) = self.xdp.as_ref().and_then(|xdp| xdp.counters().ok()) {
             output.stdout.push_str(&format!(
                 "xdp          {} frames redirected, {} passed, {} without a socket, {} given back\n",
                 counters.redirected, counters.passed, counters.no_socket, counters.reinjected
@@ -294,7 +326,8 @@ impl State {
     /// Puts a filter in place; what the kernel refuses now is tried again with every timeout.
     fn put_filter(&mut self, filter: &Filter) {
         self.owes_filter = false;
-        if let Err(error) = self.xdp.set_filter(filter) {
+        let Some(xdp) = &mut self.xdp else { return };
+        if let Err(error) = xdp.set_filter(filter) {
             tracing::error!("packets are not all steered as configured: {error}");
             self.owes_filter = true;
         }
@@ -302,7 +335,8 @@ impl State {
 
     /// Changes some matches of the filter in place; what the kernel refuses now is tried again with every timeout.
     fn change_filter(&mut self, changes: &[FilterChange]) {
-        if let Err(error) = self.xdp.change_filter(changes) {
+        let Some(xdp) = &mut self.xdp else { return };
+        if let Err(error) = xdp.change_filter(changes) {
             tracing::error!("packets are not all steered as configured: {error}");
             self.owes_filter = true;
         }

@@ -51,7 +51,7 @@ pub enum Action {
         /// Routes, then rules.
         routes: Vec<Attached>,
     },
-    /// Take routes and rules away.
+    /// Take routes and rules away; those that are not there are no error.
     RemoveRoutes {
         /// The instance.
         instance: Name,

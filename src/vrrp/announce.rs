@@ -13,6 +13,10 @@ pub(super) struct Announcer {
     /// Once more, so many rounds.
     again: Option<(Instant, u32)>,
     refresh: Option<Instant>,
+    /// When others were last heard.
+    heard: Option<Instant>,
+    /// Once more because of them.
+    heard_again: Option<Instant>,
     /// When others were last answered with announcements.
     answered: Option<Instant>,
     /// When those are answered that came too soon after.
@@ -30,8 +34,10 @@ impl Announcer {
 
     /// Another that is, or was, Active was heard; the rounds of now, none when the last ones were just before.
     pub fn rival(&mut self, now: Instant, config: &Announcing) -> u32 {
+        // The second rounds of the takeover, or of one heard before, stay where they are.
+        self.heard = Some(now);
         if config.lower_delay > Duration::ZERO {
-            self.again = Some((now + config.lower_delay, config.lower_repeat));
+            self.heard_again.get_or_insert(now + config.lower_delay);
         }
         if let Some(last) = self.answered.filter(|&last| now < last + GAP) {
             self.answer = Some(last + GAP);
@@ -47,6 +53,12 @@ impl Announcer {
         if let Some((_, repeat)) = self.again.take_if(|(at, _)| *at <= now) {
             rounds += repeat;
         }
+        if self.heard_again.take_if(|at| *at <= now).is_some() {
+            rounds += config.lower_repeat;
+            // Whoever was heard in between has second rounds too.
+            let next = self.heard.map(|at| at + config.lower_delay);
+            self.heard_again = next.filter(|&at| config.lower_delay > Duration::ZERO && at > now);
+        }
         if self.refresh.is_some_and(|at| at <= now) {
             rounds += config.refresh_repeat;
             self.refresh = (config.refresh > Duration::ZERO).then(|| now + config.refresh);
@@ -60,7 +72,8 @@ impl Announcer {
 
     /// When some are due next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.again.map(|(at, _)| at).into_iter().chain(self.refresh).chain(self.answer).min()
+        let again = self.again.map(|(at, _)| at);
+        again.into_iter().chain(self.refresh).chain(self.heard_again).chain(self.answer).min()
     }
 
     /// A new configuration: refreshes follow it from now on.

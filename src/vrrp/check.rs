@@ -6,8 +6,8 @@ use crate::base::{Address, Duration};
 use crate::vrrp::{Authentication, InstanceConfig, OldChecksum};
 use crate::wire::vrrp::{HOP_LIMIT, Message, Opened, PRIORITY_OWNER, TYPE_ADVERTISEMENT, Version};
 
-/// Refused packets of which a line is logged, by instance and second.
-pub const REFUSALS_LOGGED_MAX: u32 = 10;
+/// Lines that packets cause, refused ones and others, by instance and second.
+pub const LINES_LOGGED_MAX: u32 = 10;
 
 /// What an instance counted, under the names of keepalived's statistics where it has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,8 +50,10 @@ pub struct Counters {
     pub sender_errors: u64,
     /// Our own, come back.
     pub own: u64,
-    /// Refused ones that were not logged.
-    pub refusals_not_logged: u64,
+    /// Lines that packets caused beyond [`LINES_LOGGED_MAX`].
+    pub lines_not_logged: u64,
+    /// Advertisements of lower priority of which scripts were not told, for they came too fast.
+    pub lower_not_told: u64,
 }
 
 /// Why an advertisement does not count.
@@ -207,6 +209,8 @@ pub(super) fn check(
             }
             config.interval
         }
+        // RFC 9568 section 9.1: version 3 has no authentication, whatever is in front of it.
+        Version::V3 if opened.sequence().is_some() => return Err(Refusal::AuthenticationMismatch(2, 0)),
         // **Deviation** from keepalived, which takes it and then declares the Active router down at once.
         Version::V3 if message.interval_cs() == 0 => return Err(Refusal::NoInterval),
         Version::V3 => Duration::from_millis(u64::from(message.interval_cs()) * 10),

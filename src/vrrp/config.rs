@@ -254,7 +254,7 @@ pub struct AddressFlags {
 
 /// A route or a rule that the Active router has, in the words of `ip route add` or `ip rule add`: only who installs it
 /// understands them.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Attached {
     /// A line of `virtual_routes`.
     Route(Name),

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 
 use crate::base::{Address, Duration, Instant};
 use crate::vrrp::announce::Announcer;
-use crate::vrrp::check::{Counters, Heard, REFUSALS_LOGGED_MAX, Refusal, check};
+use crate::vrrp::check::{Counters, Heard, Refusal};
+use crate::vrrp::hear::Budget;
 use crate::vrrp::timing::{down_interval, skew_time};
 use crate::vrrp::{Action, InstanceConfig, Level, OldChecksum, Word};
-use crate::wire::vrrp::{Message, Opened, PRIORITY_OWNER, PRIORITY_RESIGN, Version};
+use crate::wire::vrrp::{PRIORITY_OWNER, PRIORITY_RESIGN, Version};
 
 /// Answers to advertisements of lower priority are at least this far apart: who sends many makes nobody send as many.
 pub const ANSWER_GAP: Duration = Duration::from_millis(10);
+/// Advertisements of lower priority of which scripts are told (`notify_master_rx_lower_pri`), by instance and second.
+pub const LOWER_TOLD_MAX: u32 = 10;
 
 /// A state and its timers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,13 +92,24 @@ pub struct Instance {
     /// Active_Adver_Interval.
     active_interval: Duration,
     /// The last Active router that was heard, with its priority.
-    active: Option<(Address, u8)>,
+    pub(super) active: Option<(Address, u8)>,
     pub(super) announcer: Announcer,
     pub(super) identification: u16,
     pub(super) sequence: u32,
+    /// When it last answered one of lower priority.
     answered: Option<Instant>,
-    /// A second, and lines logged of refusals in it.
-    logged: (Instant, u32),
+    /// When it last answered a resignation.
+    answered_resignation: Option<Instant>,
+    /// Lines that packets caused.
+    pub(super) logged: Budget,
+    /// Scripts told of advertisements of lower priority.
+    lower_told: Budget,
+    /// When an advertisement that counts last came.
+    pub(super) heard_at: Option<Instant>,
+    /// The last one that did not count, and when.
+    pub(super) refused: Option<(Instant, Refusal)>,
+    /// When it came to its state.
+    since: Instant,
     /// Peers were heard that need the old checksum.
     pub(super) has_old_peers: bool,
     pub(super) counters: Counters,
@@ -115,7 +129,12 @@ impl Instance {
             identification: 0,
             sequence: 0,
             answered: None,
-            logged: (Instant::START, 0),
+            answered_resignation: None,
+            logged: Budget::new(),
+            lower_told: Budget::new(),
+            heard_at: None,
+            refused: None,
+            since: Instant::START,
             has_old_peers: config.old_checksum == OldChecksum::Always,
             counters: Counters::default(),
             config,
@@ -145,6 +164,21 @@ impl Instance {
     /// The last other Active router that was heard, and its priority.
     pub const fn active_router(&self) -> Option<(Address, u8)> {
         self.active
+    }
+
+    /// When an advertisement that counts last came.
+    pub const fn heard_at(&self) -> Option<Instant> {
+        self.heard_at
+    }
+
+    /// When it came to its state.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The last advertisement that did not count, and when it came.
+    pub const fn refused(&self) -> Option<(Instant, Refusal)> {
+        self.refused
     }
 
     /// The interval that counts: the Active router's.
@@ -192,6 +226,14 @@ impl Instance {
 
     /// The one place where the state changes.
     pub(super) fn step(&mut self, now: Instant, input: Input, out: &mut Actions) {
+        let before = self.state.word();
+        self.transit(now, input, out);
+        if self.state.word() != before {
+            self.since = now;
+        }
+    }
+
+    fn transit(&mut self, now: Instant, input: Input, out: &mut Actions) {
         match (self.state, input) {
             (State::Initialize, Input::Start { is_first }) => self.begin(now, is_first, out),
             (State::Fault, Input::Heal) => self.begin(now, false, out),
@@ -296,11 +338,8 @@ impl Instance {
     fn let_go(&mut self, out: &mut Actions) {
         self.counters.released_active += 1;
         self.announcer.end();
-        self.answered = None;
-        if !self.config.routes.is_empty() {
-            let routes = self.config.routes.clone();
-            out.push_back(Action::RemoveRoutes { instance: self.config.name.clone(), routes });
-        }
+        (self.answered, self.answered_resignation) = (None, None);
+        self.remove_routes(out);
         self.remove_all_addresses(out);
     }
 
@@ -308,7 +347,7 @@ impl Instance {
     fn hear_as_backup(&mut self, now: Instant, heard: Heard, out: &mut Actions) {
         let State::Backup { down, preempt } = self.state else { return };
         if heard.priority == PRIORITY_RESIGN {
-            self.log(out, Level::Information, "Backup received priority 0 advertisement");
+            self.log_often(now, out, Level::Information, "Backup received priority 0 advertisement");
             let skew = now + skew_time(self.config.version, self.priority, self.active_interval);
             // A second one, or one that is late, does not put it off.
             self.state = State::Backup { down: down.map(|at| at.min(skew)), preempt };
@@ -331,7 +370,7 @@ impl Instance {
             return;
         }
         let is_another = self.active.is_some_and(|(address, _)| address != heard.source);
-        self.obey(heard, out);
+        self.obey(now, heard, out);
         let new = now + self.down_interval();
         // **Deviation** from section 6.4.2: while two are Active (one is about to yield), the quicker one's interval is no
         // reason to declare the slower one down. Its second advertisement counts in full.
@@ -340,12 +379,12 @@ impl Instance {
     }
 
     /// The sender is the Active router now.
-    fn obey(&mut self, heard: Heard, out: &mut Actions) {
+    fn obey(&mut self, now: Instant, heard: Heard, out: &mut Actions) {
         self.active = Some((heard.source, heard.priority));
         if heard.interval != self.active_interval {
             let (old, new) = (self.active_interval.as_millis(), heard.interval.as_millis());
             let text = format!("advertisement interval updated from {old}ms to {new}ms by master");
-            self.log(out, Level::Information, &text);
+            self.log_often(now, out, Level::Information, &text);
             self.active_interval = heard.interval;
         }
     }
@@ -355,7 +394,7 @@ impl Instance {
         let (source, theirs, ours) = (heard.source, heard.priority, self.priority);
         if theirs == PRIORITY_RESIGN {
             self.log_often(now, out, Level::Information, "Master received priority 0 message");
-            self.answer(now, out);
+            self.answer_resignation(now, out);
             // **Deviation**: who resigns was Active, so the neighbours may have its address.
             let rounds = self.announcer.rival(now, &self.config.announcing);
             self.announce(rounds, out);
@@ -374,14 +413,17 @@ impl Instance {
             if self.config.answers_higher {
                 self.send(ours, out);
             }
-            self.obey(heard, out);
+            self.obey(now, heard, out);
             self.become_backup(now, out);
             return;
         }
         let suffix = if self.config.answers_lower { ", forcing new election" } else { "" };
         let text = format!("Received advert from {source} with lower priority {theirs}, ours {ours}{suffix}");
-        if self.log_often(now, out, Level::Warning, &text) {
+        self.log_often(now, out, Level::Warning, &text);
+        if self.lower_told.spend(now, LOWER_TOLD_MAX) {
             self.notify(out, Word::MasterReceivedLowerPriority);
+        } else {
+            self.counters.lower_not_told += 1;
         }
         if self.config.answers_lower {
             self.answer(now, out);
@@ -400,61 +442,23 @@ impl Instance {
         self.restart_advert_timer(now);
     }
 
+    /// As [`Instance::answer`], whatever else was answered: Backups wait for Skew_Time alone after a resignation. Many
+    /// resignations at once bring the next advertisement forward.
+    fn answer_resignation(&mut self, now: Instant, out: &mut Actions) {
+        let State::Active { advert } = self.state else { return };
+        match self.answered_resignation.map(|at| at + ANSWER_GAP).filter(|&at| now < at) {
+            Some(next) => self.state = State::Active { advert: advert.min(next) },
+            None => {
+                self.answered_resignation = Some(now);
+                self.send(self.priority, out);
+                self.restart_advert_timer(now);
+            }
+        }
+    }
+
     /// Announcements that are due.
     pub(super) fn announce_due(&mut self, now: Instant, out: &mut Actions) {
         let rounds = self.announcer.due(now, &self.config.announcing);
         self.announce(rounds, out);
-    }
-
-    /// An advertisement of its identifier: counts, and comes back if it counts.
-    pub(super) fn receive(
-        &mut self,
-        now: Instant,
-        opened: &Opened<'_>,
-        message: &Message<'_>,
-        out: &mut Actions,
-    ) -> Option<Heard> {
-        let known = self.active.map(|(address, _)| address);
-        match check(&self.config, self.primary, known, opened, message) {
-            Ok(heard) => {
-                self.counters.adverts_received += 1;
-                self.counters.zero_received += u64::from(heard.priority == PRIORITY_RESIGN);
-                if let Some(sequence) = heard.sequence {
-                    self.sequence = self.sequence.max(sequence);
-                }
-                if heard.has_old_checksum && !self.has_old_peers {
-                    self.log(out, Level::Information, "Setting unicast VRRPv3 checksum to old version");
-                    self.has_old_peers = true;
-                }
-                Some(heard)
-            }
-            Err(refusal) => {
-                self.refuse(now, refusal, out);
-                None
-            }
-        }
-    }
-
-    /// **Deviation** from keepalived, whose Active router waits for another interval after a refused packet: nothing of
-    /// the state changes.
-    fn refuse(&mut self, now: Instant, refusal: Refusal, out: &mut Actions) {
-        refusal.count(&mut self.counters);
-        if refusal.is_news() && !self.log_often(now, out, Level::Warning, &refusal.to_string()) {
-            self.counters.refusals_not_logged += 1;
-        }
-    }
-
-    /// A line that packets cause: so many a second and no more. True when it was logged.
-    fn log_often(&mut self, now: Instant, out: &mut Actions, level: Level, text: &str) -> bool {
-        let (since, lines) = &mut self.logged;
-        if now >= *since + Duration::from_secs(1) {
-            (*since, *lines) = (now, 0);
-        }
-        if *lines >= REFUSALS_LOGGED_MAX {
-            return false;
-        }
-        *lines += 1;
-        self.log(out, level, text);
-        true
     }
 }

@@ -32,13 +32,14 @@
 //! - takes all [`Action`]s after each call, in order.
 //!
 //! Files: `config` what is wished, `settle` its corrections, `event` and `action` the two enums, `check` which
-//! advertisements count, `timing` intervals, `instance` one virtual router, `send` what it says, `announce` when addresses are announced,
+//! advertisements count, `hear` what becomes of them, `timing` intervals, `instance` one virtual router, `send` what it says, `announce` when addresses are announced,
 //! `routers` all of them, `sync_group` the groups, `track` priorities and faults, `reload` a new configuration.
 //!
 //! # Limits
 //! [`INSTANCES_MAX`], [`ADDRESSES_MAX`], [`EXCLUDED_MAX`], [`PEERS_MAX`]: a configuration beyond them is refused. No
-//! packet makes anything here grow; one packet makes a bounded number of actions; of refused packets
-//! [`check::REFUSALS_LOGGED_MAX`] a second and instance are logged, the rest are counted.
+//! packet makes anything here grow; one packet makes a bounded number of actions; of lines that packets cause
+//! [`check::LINES_LOGGED_MAX`] a second and instance are logged, the rest are counted. [`instance::LOWER_TOLD_MAX`] times
+//! a second scripts are told that one of lower priority was heard.
 //!
 //! # Deviations from keepalived
 //! - **Deviation**: a refused advertisement changes nothing. keepalived's Active router sends none of its own while bad
@@ -53,12 +54,16 @@
 //! - **Deviation**: version 2 takes a differing address list from the owner, as RFC 3768 section 7.1 asks.
 //! - **Deviation**: the first advertisement of another Active router than before does not shorten Active_Down_Timer.
 //! - **Deviation**: answers to advertisements of lower priority are at least [`instance::ANSWER_GAP`] apart.
+//! - **Deviation**: a member of a sync group that follows another to Backup resigns: whoever has taken the other one
+//!   announces this one too, and where nobody has it yet somebody takes it after Skew_Time. keepalived's member says
+//!   nothing.
 
 pub mod action;
 mod announce;
 pub mod check;
 pub mod config;
 pub mod event;
+mod hear;
 pub mod instance;
 mod reload;
 mod routers;

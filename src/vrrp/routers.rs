@@ -53,6 +53,14 @@ pub(super) struct Index {
     pub group_of: Vec<Option<usize>>,
 }
 
+/// A group that an instance listens to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Membership {
+    pub instance: Name,
+    pub interface: Name,
+    pub group: Address,
+}
+
 impl Index {
     pub fn new(instances: &[Instance], groups: &[Group]) -> Self {
         let mut index = Index { group_of: vec![None; instances.len()], ..Index::default() };
@@ -129,9 +137,10 @@ impl Routers {
         match event {
             Event::Start => self.start(now),
             Event::Link { interface, link } => {
-                let was_up = self.world.link(&interface).is_some_and(|link| link.is_up);
+                let before = self.world.link(&interface);
+                let (is_known, was_up) = (before.is_some(), before.is_some_and(|link| link.is_up));
                 let is_up = link.is_up;
-                if was_up != is_up {
+                if was_up != is_up && is_known {
                     let word = if is_up { "up" } else { "down" };
                     let text = format!("Netlink reports {interface} {word}");
                     self.actions.push_back(Action::Log { level: Level::Information, text });
@@ -168,10 +177,16 @@ impl Routers {
         };
         let candidates = self.index.by_vrid.get(&(message.vrid(), family));
         let is_there = |&&index: &&usize| {
-            let own = &self.instances[index].config.interface;
-            own.as_deref().is_none_or(|own| own == interface)
+            let instance = &self.instances[index];
+            match instance.config.interface.as_deref() {
+                Some(own) => own == interface,
+                // By whatever interface it comes, it is for who has the address.
+                None => instance.primary == Some(opened.destination),
+            }
         };
-        let Some(&index) = candidates.and_then(|candidates| candidates.iter().find(is_there)) else {
+        let candidates = candidates.into_iter().flatten().filter(is_there);
+        // One with that very destination, else one that refuses it by name.
+        let Some(&index) = candidates.min_by_key(|&&index| !self.instances[index].is_meant(opened.destination)) else {
             self.unclaimed.unknown_vrid += 1;
             return;
         };
@@ -230,6 +245,7 @@ impl Routers {
         self.phase = Phase::Running;
         for instance in &self.instances {
             // Whatever a run before this one left behind.
+            instance.remove_routes(&mut self.actions);
             instance.remove_all_addresses(&mut self.actions);
         }
         self.join_groups(None);
@@ -238,10 +254,8 @@ impl Routers {
 
     /// Joins the groups of all instances, or of those on one interface.
     pub(super) fn join_groups(&mut self, only: Option<&Name>) {
-        for instance in &self.instances {
-            if let Some(interface) = instance.multicast_interface().filter(|own| only.is_none_or(|it| it == *own)) {
-                let (instance, interface, group) =
-                    (instance.config.name.clone(), interface.clone(), instance.config.multicast_group());
+        for Membership { instance, interface, group } in self.instances.iter().filter_map(Instance::membership) {
+            if only.is_none_or(|only| *only == interface) {
                 self.actions.push_back(Action::JoinGroup { instance, interface, group });
             }
         }
@@ -250,7 +264,9 @@ impl Routers {
     fn stop(&mut self, now: Instant) {
         for index in 0..self.instances.len() {
             self.instances[index].step(now, Input::Stop, &mut self.actions);
-            self.instances[index].leave_group(&mut self.actions);
+            if let Some(Membership { instance, interface, group }) = self.instances[index].membership() {
+                self.actions.push_back(Action::LeaveGroup { instance, interface, group });
+            }
         }
         self.phase = Phase::Stopped;
     }
@@ -292,6 +308,34 @@ impl Routers {
 
     fn is_weighted(&self, index: usize) -> bool {
         self.group(index).is_none_or(|group| group.config.uses_weights)
+    }
+
+    /// The sync group of an instance, by its position.
+    pub fn group_of(&self, position: usize) -> Option<&Name> {
+        self.group(position).map(|group| &group.config.name)
+    }
+
+    /// What keeps an instance that has not begun, or is in Fault, from running, in sentences.
+    pub fn hindrances(&self, position: usize) -> Vec<String> {
+        match self.phase {
+            Phase::Waiting | Phase::Delayed(_) => return vec!["the start is delayed".to_owned()],
+            Phase::Stopped => return vec!["it was stopped".to_owned()],
+            Phase::Running => {}
+        }
+        let mut texts = self.own_hindrances(position);
+        let members = self.group(position).into_iter().flat_map(|group| &group.members);
+        for &member in members.filter(|&&member| member != position) {
+            let name = &self.instances[member].config.name;
+            texts.extend(self.own_hindrances(member).into_iter().map(|text| format!("{name}, of its group: {text}")));
+        }
+        texts
+    }
+
+    fn own_hindrances(&self, index: usize) -> Vec<String> {
+        let instance = &self.instances[index];
+        let mut texts = self.world.hindrances_of_way(&instance.config, instance.primary);
+        texts.extend(self.world.hindrances(self.tracks(index)));
+        texts
     }
 
     fn own_standing(&self, index: usize) -> Standing {
@@ -342,15 +386,15 @@ impl Routers {
 
 impl Instance {
     /// Where it listens to a group.
-    pub(super) fn multicast_interface(&self) -> Option<&Name> {
-        self.config.interface.as_ref().filter(|_| !self.config.is_unicast())
+    pub(super) fn membership(&self) -> Option<Membership> {
+        let interface = self.config.interface.clone().filter(|_| !self.config.is_unicast())?;
+        Some(Membership { instance: self.config.name.clone(), interface, group: self.config.multicast_group() })
     }
 
-    pub(super) fn leave_group(&self, out: &mut Actions) {
-        if let Some(interface) = self.multicast_interface() {
-            let (instance, group) = (self.config.name.clone(), self.config.multicast_group());
-            out.push_back(Action::LeaveGroup { instance, interface: interface.clone(), group });
-        }
+    /// True when packets to `destination` are for it.
+    fn is_meant(&self, destination: Address) -> bool {
+        let own = if self.config.is_unicast() { self.primary } else { Some(self.config.multicast_group()) };
+        own == Some(destination)
     }
 
     /// Takes a new effective priority; the next advertisement has it, and the next down interval.

@@ -96,6 +96,13 @@ impl Instance {
         }
     }
 
+    pub(super) fn remove_routes(&self, out: &mut Actions) {
+        if !self.config.routes.is_empty() {
+            let (instance, routes) = (self.config.name.clone(), self.config.routes.clone());
+            out.push_back(Action::RemoveRoutes { instance, routes });
+        }
+    }
+
     pub(super) fn remove_all_addresses(&self, out: &mut Actions) {
         self.log(out, Level::Information, "removing VIPs.");
         self.remove_addresses(self.config.all_addresses().cloned().collect(), out);

@@ -1,9 +1,9 @@
 //! What trackers, links and addresses make of priorities and faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Address, Family};
-use crate::vrrp::{InstanceConfig, Link, Name, Reading, Track, Tracker};
+use crate::vrrp::{Config, InstanceConfig, Link, Name, Reading, Track, Tracker};
 use crate::wire::vrrp::PRIORITY_OWNER;
 
 /// A file's number times its weight that is a fault, not a weight any more.
@@ -38,12 +38,29 @@ impl World {
         self.links.insert(interface, link);
     }
 
+    /// Links and readings that are known.
+    #[cfg(test)]
+    pub fn len(&self) -> (usize, usize) {
+        (self.links.len(), self.readings.len())
+    }
+
     pub fn set_reading(&mut self, tracker: Tracker, reading: Reading) {
         self.readings.insert(tracker, reading);
     }
 
     pub fn link(&self, interface: &Name) -> Option<&Link> {
         self.links.get(interface)
+    }
+
+    /// Forgets what no instance and no group of a configuration asks for.
+    pub fn prune(&mut self, config: &Config) {
+        let instances = config.instances.iter();
+        let tracks = instances.flat_map(|it| &it.tracks).chain(config.groups.iter().flat_map(|it| &it.tracks));
+        let trackers: BTreeSet<&Tracker> = tracks.map(|track| &track.tracker).collect();
+        let interfaces: BTreeSet<&Name> = config.instances.iter().filter_map(|it| it.interface.as_ref()).collect();
+        let is_tracked = |name: &Name| trackers.contains(&Tracker::Interface(name.clone()));
+        self.links.retain(|name, _| interfaces.contains(name) || is_tracked(name));
+        self.readings.retain(|tracker, _| trackers.contains(tracker));
     }
 
     fn reading(&self, tracker: &Tracker) -> Option<Reading> {
@@ -102,6 +119,49 @@ impl World {
             Effect::Weight(_) => Standing::Good,
         });
         standings.max().unwrap_or(Standing::Good)
+    }
+
+    /// What trackers have against an instance, in sentences.
+    pub fn hindrances<'a>(&self, tracks: impl Iterator<Item = &'a Track>) -> Vec<String> {
+        let texts = tracks.filter_map(|track| {
+            let (kind, name) = match &track.tracker {
+                Tracker::Interface(name) => ("interface", name),
+                Tracker::Script(name) => ("script", name),
+                Tracker::File(name) => ("file", name),
+                Tracker::Process(name) => ("process", name),
+                Tracker::Bfd(name) => ("BFD session", name),
+            };
+            match self.effect(track) {
+                Effect::Standing(Standing::Faulty) => Some(format!("the tracked {kind} {name} is bad")),
+                Effect::Standing(Standing::Unknown) => Some(format!("nothing is known of the tracked {kind} {name}")),
+                Effect::Standing(Standing::Good) | Effect::Weight(_) => None,
+            }
+        });
+        texts.collect()
+    }
+
+    /// What its own link, source and peers have against it, in sentences.
+    pub fn hindrances_of_way(&self, config: &InstanceConfig, primary: Option<Address>) -> Vec<String> {
+        let mut texts = Vec::new();
+        if let Some(name) = config.interface.as_ref().filter(|_| !config.ignores_interface) {
+            match self.links.get(name) {
+                None => texts.push(format!("there is no interface {name}")),
+                Some(link) if !link.is_up => texts.push(format!("interface {name} is down, or not there")),
+                Some(_) => {}
+            }
+        }
+        if config.faults_without_peers && config.peers.is_empty() {
+            texts.push("it has no unicast peers".to_owned());
+        }
+        match (primary, config.interface.as_ref()) {
+            (None, Some(name)) => texts.push(format!("interface {name} has no address to send from")),
+            (None, None) => texts.push("it has no address to send from".to_owned()),
+            (Some(_), _) => {}
+        }
+        if texts.is_empty() && self.standing_of_way(config, primary) == Standing::Faulty {
+            texts.push("its source address is not on its interface".to_owned());
+        }
+        texts
     }
 
     /// The standing that an instance's own link, source and peers give.

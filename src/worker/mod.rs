@@ -28,8 +28,8 @@ pub struct Worker<P> {
     swept_until: Instant,
     /// Batches until one is timed.
     until_sample: u32,
-    /// When the worker looked into the rings last, if it has not slept since.
-    looked: Option<Instant>,
+    /// When the worker last looked into the rings and left nothing in them, if it has not slept since.
+    emptied: Option<Instant>,
 }
 
 impl<P: Port> Worker<P> {
@@ -45,7 +45,7 @@ impl<P: Port> Worker<P> {
             cursor: Cursor::new(first),
             swept_until: now,
             until_sample: 1,
-            looked: None,
+            emptied: None,
         }
     }
 
@@ -63,16 +63,16 @@ impl<P: Port> Worker<P> {
     /// It begins just before the worker looks into its rings and ends when the port has been flushed: all that lvx
     /// does with the frames, and the kernel's work within the system calls of receiving and sending. It has neither
     /// what a frame waited in the rings before nor what it waits in those of the network card after. How long the
-    /// former can have been is known of every batch: since the last look, unless that left frames behind.
-    /// The time of the sweep is in that.
+    /// former can have been is known of every batch: since the worker last emptied its rings. So in a row of full batches
+    /// the bound grows, though each frame may have come much later. The time of the sweep is in it.
     #[inline]
     pub fn step_timed(&mut self, clock: impl Fn() -> Instant) -> usize {
         let now = clock();
         let frames = self.forward(now);
         if frames > 0 {
             let latency = &self.forwarder.shared().workers[self.forwarder.worker()].latency;
-            if let Some(looked) = self.looked {
-                latency.count_wait(now - looked, frames);
+            if let Some(emptied) = self.emptied {
+                latency.count_wait(now - emptied, frames);
             }
             self.until_sample -= 1;
             if self.until_sample == 0 {
@@ -80,7 +80,10 @@ impl<P: Port> Worker<P> {
                 latency.count_residence(clock() - now, frames);
             }
         }
-        self.looked = Some(now);
+        // A full batch may have left frames behind, which came since the rings were empty.
+        if frames < BATCH_FRAMES || self.emptied.is_none() {
+            self.emptied = Some(now);
+        }
         self.sweep(now);
         frames
     }
@@ -102,7 +105,7 @@ impl<P: Port> Worker<P> {
     /// Says that the worker is about to wait, with no packet in hand; the next [`Worker::step`] looks for news first.
     pub fn sleep(&mut self) {
         // What wakes it is a frame, and that is seen at once.
-        self.looked = None;
+        self.emptied = None;
         self.forwarder.shared().sleep(self.forwarder.worker());
     }
 
@@ -230,6 +233,23 @@ mod tests {
         assert_eq!(timed.read().wait.histogram().len(), 2, "asleep, it waited for frames and not they for it");
         timed.step(1);
         assert_eq!(timed.read().wait.histogram().len(), 3);
+    }
+
+    /// What a full batch leaves behind came since the rings were last empty.
+    #[test]
+    fn after_full_batches_the_wait_is_since_the_rings_were_empty() {
+        let mut timed = Timed::new();
+        timed.step(1);
+        timed.microseconds.set(10);
+        timed.step(BATCH_FRAMES);
+        timed.microseconds.set(200);
+        timed.step(3);
+        let wait = timed.read().wait.histogram();
+        assert!(wait.equivalent(wait.max(), 200_000), "{}", wait.max());
+        timed.microseconds.set(300);
+        timed.step(1);
+        let wait = timed.read().wait.histogram();
+        assert!(wait.equivalent(wait.max(), 200_000), "the rings were empty since: {}", wait.max());
     }
 
     #[test]

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import unittest
@@ -196,8 +197,11 @@ class Program(unittest.TestCase):
         text = self.file("machine.txt")
         for word in ("date:", "kernel:", "processor:", "caches:", "huge pages:", "governor:", "cargo bench --bench veth --"):
             self.assertIn(word, text)
+        self.assertNotRegex(text, r"command:.* /", "paths are the project's")
         with open(os.path.join(self.place, "words"), encoding="utf-8") as file:
-            self.assertEqual(file.read().split(), ["--json", os.path.join(self.out, "forward.json"), "--quick"])
+            words = file.read().split()
+        counted = ["--instructions"] if shutil.which("valgrind") else []
+        self.assertEqual(words, ["--json", os.path.join(self.out, "forward.json"), "--quick", *counted])
 
     def test_veth_without_root_is_skipped(self):
         self.both()

@@ -284,7 +284,7 @@ fn script(lab: &str) -> Command {
 }
 
 /// Waits for the lock that lets one lab stand at a time; or says why none can be built here.
-fn take_turn(tools: &[&str]) -> Result<File, String> {
+pub fn take_turn(tools: &[&str]) -> Result<File, String> {
     if !geteuid().is_root() {
         return Err("needs root".into());
     }

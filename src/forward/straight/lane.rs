@@ -5,10 +5,13 @@
 //! lane is made of what needs care: a server that no service lists, the director itself, a neighbour that is not known,
 //! a VLAN.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::base::{Address, Counter, Family, InterfaceId};
 use crate::forward::counters::WorkerCounters;
 use crate::forward::egress::NextHop;
 use crate::forward::pipeline::Forwarder;
+use crate::forward::shared::WorkerSlot;
 use crate::forward::straight::{Course, Straight};
 use crate::port::BATCH_FRAMES;
 use crate::route::{Exit as Target, Hop};
@@ -55,7 +58,8 @@ impl Exit {
 /// The lanes and exits of one worker.
 #[derive(Default)]
 pub(in crate::forward) struct Lanes {
-    /// Never that of a lane that nobody made.
+    /// Never that of a lane that nobody made. The worker's slot keeps it too, as the lanes stand there: whoever takes
+    /// over the slot goes on from it.
     generation: u32,
     /// What the generation was last moved for.
     seen: (u64, u32),
@@ -69,21 +73,19 @@ pub(in crate::forward) struct Lanes {
 impl Lanes {
     /// Looks whether anything has changed: `change` counts what control has changed, `path_mtus` what was learned.
     #[inline(always)]
-    pub(in crate::forward) fn adopt(&mut self, change: u64, path_mtus: u32) {
+    pub(in crate::forward) fn adopt(&mut self, slot: &WorkerSlot, change: u64, path_mtus: u32) {
         if self.seen != (change, path_mtus) {
             self.seen = (change, path_mtus);
-            self.forget();
+            self.forget(slot);
         }
     }
 
     /// Makes all stale.
     #[cold]
-    pub(in crate::forward) fn forget(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        if self.generation == 0 {
-            // The generation of lanes that nobody made.
-            self.generation = 1;
-        }
+    pub(in crate::forward) fn forget(&mut self, slot: &WorkerSlot) {
+        // 0 is the generation of lanes that nobody made.
+        self.generation = slot.lane_generation.load(Relaxed).checked_add(1).unwrap_or(1);
+        slot.lane_generation.store(self.generation, Relaxed);
         self.wanted.reserve(BATCH_FRAMES);
     }
 

@@ -143,7 +143,7 @@ impl Forwarder {
             is_wide: self.lanes.count() > LANES_NEAR,
         };
         self.adopt_path_mtus(now);
-        self.lanes.adopt(self.change, self.path_mtu_changes);
+        self.lanes.adopt(&self.slot, self.change, self.path_mtu_changes);
     }
 
     /// Stage 1: takes plain headers apart and asks for the bucket; false when the packet must take the careful way.
@@ -274,7 +274,8 @@ impl Forwarder {
         let (road, connections) = (self.road, &self.shared.connections);
         let (server, client) = read::endpoints(frame, one);
         let matches = |entry: crate::conn::Entry<'_>| entry.is_answered_by(one.protocol, server, client);
-        let Some(found) = connections.find_guessed(one.hash, one.guess, road.now_ticks, matches) else { return false };
+        let found = connections.find_guessed_first(one.hash, one.guess, road.now_ticks, matches);
+        let Some(found) = found else { return false };
         let destination = found.entry().destination();
         if self.lanes.get(self.counters(), destination).is_none() {
             drop(found);

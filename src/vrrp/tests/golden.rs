@@ -245,7 +245,6 @@ fn lines_of_keepalived() {
     assert_eq!(
         bench.log(),
         [
-            "Netlink reports eth0 up",
             "(VI_1) removing VIPs.",
             "(VI_1) Entering BACKUP STATE (init)",
             "(VI_1) Receive advertisement timeout",

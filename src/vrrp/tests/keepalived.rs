@@ -413,3 +413,37 @@ fn corrections() {
     let (settled, messages) = one(with(instance_v6(100), |it| it.version = Version::V2)).settle().unwrap();
     assert_eq!((settled.instances[0].version, messages.len()), (Version::V3, 0));
 }
+
+/// A rival that is heard does not put off the second announcements of the takeover, nor its own those of one before.
+#[test]
+fn a_rival_puts_no_announcements_off() {
+    let mut bench = Bench::start(one(with(instance(255), |it| it.announcing.lower_repeat = 2)));
+    bench.done.clear();
+    bench.pass(seconds(4.0));
+    bench.hear(OTHER, 50);
+    bench.pass(seconds(1.5));
+    assert_eq!(bench.announced(), [2, 5]);
+    bench.hear(OTHER, 50);
+    assert_eq!(bench.announced(), [2, 5, 2]);
+    bench.pass(seconds(3.6));
+    assert_eq!(bench.announced(), [2, 5, 2, 2], "five seconds after the first");
+    bench.pass(seconds(20.0));
+    assert_eq!(bench.announced(), [2, 5, 2, 2, 2], "and after the second");
+}
+
+/// Scripts are told of a lower advertisement though the log has been full of others; not without bound.
+#[test]
+fn a_lower_advert_is_told_whatever_was_logged() {
+    let mut bench = Bench::active(instance(100));
+    let bad = advert_with(bench.first().config(), OTHER, 200, |parts| parts.envelope.hop_limit = 1);
+    for _ in 0..20 {
+        bench.packet(&bad);
+    }
+    bench.hear(OTHER, 50);
+    assert_eq!(bench.told(), ["INSTANCE VI_1 MASTER_RX_LOWER_PRI 100"]);
+    for _ in 0..20 {
+        bench.hear(OTHER, 50);
+    }
+    assert_eq!(bench.told().len(), instance::LOWER_TOLD_MAX as usize);
+    assert_eq!(bench.first().counters().lower_not_told, 11);
+}

@@ -110,9 +110,9 @@ fn refusals_are_logged_in_part_and_counted_in_full() {
     for _ in 0..1000 {
         bench.packet(&bad);
     }
-    assert_eq!(bench.log().len(), check::REFUSALS_LOGGED_MAX as usize);
+    assert_eq!(bench.log().len(), check::LINES_LOGGED_MAX as usize);
     let counters = bench.first().counters();
-    assert_eq!((counters.hop_limit_errors, counters.refusals_not_logged), (1000, 990));
+    assert_eq!((counters.hop_limit_errors, counters.lines_not_logged), (1000, 990));
 }
 
 /// Packets that are nearly advertisements and events in any order: no panic, no more than a few actions each, deadlines
@@ -171,4 +171,42 @@ fn arbitrary_input_never_panics_and_grows_nothing() {
         taken += bench.routers.instances().iter().map(|instance| instance.counters().adverts_received).sum::<u64>();
     }
     assert!(taken > 1000, "{taken} packets were good");
+}
+
+/// Lines that good packets cause have the same bound as lines of refused ones.
+#[test]
+fn lines_that_good_packets_cause_are_bounded() {
+    let mut config_of = instance(100);
+    config_of.version = Version::V3;
+    let mut bench = Bench::start(config(vec![config_of]));
+    bench.done.clear();
+    for number in 0..1000 {
+        let changed = |parts: &mut Parts| parts.interval = 100 + number;
+        let packet = advert_with(bench.first().config(), OTHER, 200, changed);
+        bench.packet(&packet);
+        bench.hear(OTHER, 0);
+    }
+    assert_eq!(bench.log().len(), check::LINES_LOGGED_MAX as usize);
+    assert_eq!(bench.first().counters().lines_not_logged, 999 + 1000 - 10);
+}
+
+#[test]
+fn what_no_configuration_asks_for_is_forgotten() {
+    let tracking = |interface: &str, script: &str| {
+        let mut config_of = instance(100);
+        config_of.tracks = [Tracker::Interface(interface.into()), Tracker::Script(script.into())]
+            .map(|tracker| Track { tracker, weight: -10, is_reversed: false })
+            .to_vec();
+        config(vec![config_of])
+    };
+    let mut bench = Bench::start(tracking("up0", "one"));
+    for interface in ["up0", "up1"] {
+        bench.event(Event::Link { interface: interface.into(), link: Link { is_up: true, addresses: vec![] } });
+    }
+    bench.script("one", Reading::Down);
+    bench.script("two", Reading::Down);
+    assert_eq!(bench.routers.world.len(), (3, 2));
+    bench.routers.reconfigure(bench.now, tracking("up1", "two")).expect("no flaws");
+    assert_eq!(bench.routers.world.len(), (2, 1));
+    assert_eq!(bench.first().priority(), 90, "what stays is known still");
 }

@@ -191,3 +191,118 @@ fn groups_that_change_are_levelled() {
     reload(&mut bench, config(vec![named("A", 1, 200), named("B", 2, 100)]));
     assert_eq!(bench.states(), [Some(Word::Master), Some(Word::Backup)]);
 }
+
+/// Whatever the order of the instances.
+#[test]
+fn an_address_that_changes_its_instance_stays() {
+    let with = |name: &str, vrid: u8, texts: &[&str]| {
+        let mut config_of = named(name, vrid, 100);
+        config_of.addresses = texts.iter().map(|text| VirtualAddress::new(address(text))).collect();
+        config_of
+    };
+    let (one, two, moved) = ("10.77.0.10", "10.77.0.11", "10.77.0.12");
+    let before = config(vec![with("A", 1, &[one, moved]), with("B", 2, &[two])]);
+    let after = config(vec![with("A", 1, &[one]), with("B", 2, &[two, moved])]);
+    for (before, after) in [(before.clone(), after.clone()), (after, before)] {
+        let mut bench = Bench::start(before);
+        bench.pass(seconds(10.0));
+        let all = bench.addresses();
+        assert_eq!(all.len(), 3);
+        bench.routers.reconfigure(bench.now, after).expect("no flaws");
+        bench.drain();
+        assert_eq!(bench.addresses(), all);
+    }
+}
+
+/// A new instance cleans up what a former run may have left, but not what another has.
+#[test]
+fn a_new_instance_takes_nothing_from_an_active_one() {
+    let mut bench = Bench::start(config(vec![instance(100)]));
+    bench.pass(seconds(10.0));
+    let all = bench.addresses();
+    let mut new = named("B", 9, 100);
+    new.addresses.extend(instance(100).addresses);
+    bench.routers.reconfigure(bench.now, config(vec![instance(100), new])).expect("no flaws");
+    bench.drain();
+    assert_eq!(bench.addresses(), all);
+}
+
+#[test]
+fn no_announcements_wished_for_and_none_lost() {
+    let without = |texts: &[&str]| {
+        let mut config_of = instance(100);
+        config_of.announcing.repeat = 0;
+        config_of.addresses = texts.iter().map(|text| VirtualAddress::new(address(text))).collect();
+        config(vec![config_of])
+    };
+    let mut bench = Bench::start(without(&["10.77.0.10", "10.77.0.11"]));
+    bench.pass(seconds(10.0));
+    // What came last before the announcement must not go with it.
+    bench.routers.reconfigure(bench.now, without(&["10.77.0.10", "10.77.0.12"])).expect("no flaws");
+    bench.drain();
+    assert_eq!(bench.addresses(), ["10.77.0.10", "10.77.0.12"].map(address));
+}
+
+#[test]
+fn accept_mode_and_virtual_mac_count_at_once() {
+    let changes: [fn(&mut InstanceConfig); 3] = [
+        |it| it.accepts = false,
+        |it| it.has_virtual_mac = true,
+        |it| (it.has_virtual_mac, it.wished_mac) = (true, Some(crate::base::MacAddress([2, 0, 0, 0, 0, 9]))),
+    ];
+    for change in changes {
+        let mut bench = Bench::start(config(vec![instance(100)]));
+        bench.pass(seconds(10.0));
+        let mut changed = instance(100);
+        change(&mut changed);
+        let mac = changed.virtual_mac();
+        reload(&mut bench, config(vec![changed.clone()]));
+        let kinds: Vec<&str> = bench
+            .done
+            .iter()
+            .map(|action| match action {
+                Action::RemoveAddresses { .. } => "-",
+                Action::AddAddresses { accepts, .. } if *accepts == changed.accepts => "+",
+                Action::Announce { mac: told, .. } if *told == mac => "!",
+                Action::SendAdvert { source_mac, .. } if *source_mac == mac => "send",
+                Action::Log { .. } => "",
+                other => panic!("{other:?}"),
+            })
+            .filter(|kind| !kind.is_empty())
+            .collect();
+        assert_eq!(kinds, ["-", "+", "!", "send"]);
+        assert!(bench.state().is_active());
+    }
+}
+
+/// The groups that are joined after all that was done, with the names they are joined in.
+fn memberships(bench: &Bench) -> Vec<(Name, Name)> {
+    let mut joined = std::collections::BTreeSet::new();
+    for action in &bench.done {
+        match action {
+            Action::JoinGroup { instance, interface, .. } => joined.insert((instance.clone(), interface.clone())),
+            Action::LeaveGroup { instance, interface, .. } => joined.remove(&(instance.clone(), interface.clone())),
+            _ => false,
+        };
+    }
+    joined.into_iter().collect()
+}
+
+#[test]
+fn groups_are_left_by_those_who_joined_them() {
+    let mut bench = Bench::start(config(vec![named("A", 1, 100)]));
+    assert_eq!(memberships(&bench), [("A".into(), "eth0".into())]);
+    let steps: [(&str, &str); 3] = [("B", "eth0"), ("B", "eth1"), ("A", "eth0")];
+    for (name, interface) in steps {
+        let mut config_of = named(name, 1, 100);
+        config_of.interface = Some(interface.into());
+        bench.routers.reconfigure(bench.now, config(vec![config_of])).expect("no flaws");
+        bench.drain();
+        assert_eq!(memberships(&bench), [(name.into(), interface.into())]);
+    }
+    let mut unicast = named("A", 1, 100);
+    unicast.peers = vec![Peer::new(address(OTHER))];
+    bench.routers.reconfigure(bench.now, config(vec![unicast])).expect("no flaws");
+    bench.drain();
+    assert_eq!(memberships(&bench), []);
+}

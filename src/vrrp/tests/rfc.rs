@@ -346,3 +346,33 @@ fn rfc_9568_6_1_accept_mode_is_carried() {
         assert!(bench.done.iter().any(is_so));
     }
 }
+
+/// Backups wait for Skew_Time alone after a resignation: it is answered whatever was answered just before.
+#[test]
+fn rfc_9568_6_4_3_priority_zero_is_answered_right_after_another_answer() {
+    let mut bench = Bench::active(instance(100));
+    bench.hear(OTHER, 50);
+    bench.pass(seconds(0.001));
+    bench.hear(OTHER, 0);
+    assert_eq!(bench.sent(), [100, 100]);
+    // A second one right behind it brings the next advertisement forward; many make no more than that.
+    for _ in 0..5 {
+        bench.pass(seconds(0.001));
+        bench.hear(OTHER, 0);
+    }
+    assert_eq!(bench.sent(), [100, 100]);
+    bench.pass(seconds(0.005));
+    assert_eq!(bench.sent(), [100, 100, 100]);
+    bench.pass(seconds(0.9));
+    assert_eq!(bench.sent(), [100, 100, 100]);
+}
+
+#[test]
+fn rfc_9568_9_1_version_3_has_no_authentication_header() {
+    let mut config_of = v3(100);
+    let mut bench = Bench::start(config(vec![config_of.clone()]));
+    config_of.authentication = Authentication::Header(*b"a secret");
+    bench.packet(&advert(&config_of, OTHER, 200));
+    assert_eq!(bench.first().counters().authentication_mismatches, 1);
+    assert_eq!((bench.first().counters().adverts_received, bench.first().active_router()), (0, None));
+}

@@ -130,3 +130,27 @@ fn the_owner_has_no_weights() {
     assert_eq!(bench.first().priority(), 255);
     assert!(bench.has_log("the address owner has no weights"));
 }
+
+/// Why an instance does not run is said in words.
+#[test]
+fn hindrances_are_told() {
+    let mut config_of = tracking(vec![track("chk", 0, false)]);
+    let mut second = instance(100);
+    (second.name, second.vrid) = ("VI_2".into(), 52);
+    config_of.instances.push(second);
+    config_of.groups = vec![GroupConfig::new("VG", &["VI_1", "VI_2"])];
+    let mut bench = Bench::new(config_of);
+    assert_eq!(bench.routers.hindrances(0), ["the start is delayed"]);
+    bench.link(true);
+    bench.event(Event::Start);
+    assert_eq!(bench.routers.hindrances(0), ["nothing is known of the tracked script chk"]);
+    bench.script("chk", Reading::Down);
+    assert_eq!(bench.routers.hindrances(0), ["the tracked script chk is bad"]);
+    assert_eq!(bench.routers.hindrances(1), ["VI_1, of its group: the tracked script chk is bad"]);
+    bench.script("chk", Reading::Up);
+    assert!(bench.routers.hindrances(0).is_empty());
+    bench.link(false);
+    assert_eq!(bench.routers.hindrances(0)[0], "interface eth0 is down, or not there");
+    bench.event(Event::Stop);
+    assert_eq!(bench.routers.hindrances(0), ["it was stopped"]);
+}

@@ -97,3 +97,37 @@ fn old_unicast_checksum_is_learnt() {
     bench.packet(&packet);
     assert_eq!(bench.first().counters().checksum_errors, 1);
 }
+
+/// Of two routers of one identifier, one of them without an interface, each takes what is sent to it.
+#[test]
+fn an_instance_without_interface_takes_its_own_packets_alone() {
+    let peered = |name: &str, interface: Option<&str>, source: &str| {
+        let mut config_of = instance(100);
+        config_of.name = name.into();
+        config_of.interface = interface.map(Into::into);
+        config_of.source = Some(address(source));
+        config_of.peers = vec![Peer::new(address(OTHER))];
+        config_of
+    };
+    let bare = peered("BARE", None, "10.77.0.1");
+    let on_eth1 = peered("ETH1", Some("eth1"), "10.78.0.1");
+    for instances in [vec![bare.clone(), on_eth1.clone()], vec![on_eth1.clone(), bare.clone()]] {
+        let mut bench = Bench::start(config(instances));
+        let to = |destination: &'static str| {
+            advert_with(&bare, OTHER, 200, move |parts| {
+                parts.envelope.destination = address(destination);
+                parts.envelope.summed_destination = address(destination);
+            })
+        };
+        let link = Link { is_up: true, addresses: vec![address("10.78.0.1")] };
+        bench.event(Event::Link { interface: "eth1".into(), link });
+        for (interface, destination) in [("eth1", "10.78.0.1"), ("eth0", "10.77.0.1"), ("eth0", "10.79.0.1")] {
+            bench.routers.handle_packet(bench.now, interface, received(&to(destination)));
+        }
+        for name in ["BARE", "ETH1"] {
+            let counters = bench.routers.instance(name).unwrap().counters();
+            assert_eq!((counters.adverts_received, counters.destination_errors), (1, 0), "{name}");
+        }
+        assert_eq!(bench.routers.unclaimed().unknown_vrid, 1);
+    }
+}
