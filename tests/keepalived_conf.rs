@@ -69,7 +69,8 @@ fn a_good_file_is_dumped() {
 #[test]
 fn errors_are_said_with_help() {
     let directory = Directory::new("bad");
-    let conf = directory.file("b.conf", &GOOD.replace("virtual_router_id 5", "virtualRouterID 5\n    priority 300"));
+    let text = "vrrp_instance V {\n    interface lo\n    virtualRouterID 5\n    priority 300\n}\n";
+    let conf = directory.file("b.conf", text);
     let (status, _, said) = run(env!("CARGO_BIN_EXE_lvxd"), &["-t", "-f", &conf]);
     assert_eq!(status, Some(5));
     let expected = format!(

@@ -26,9 +26,9 @@ struct Arguments {
           required_unless_present_any = ["config", "config_test", "dump_conf"])]
     interface: Vec<String>,
 
-    /// A keepalived.conf: its virtual routers run, SIGHUP reads it anew [-t and --dump-conf without it: the usual one].
-    #[arg(short = 'f', long = "config", visible_alias = "use-file", value_name = "FILE")]
-    config: Option<String>,
+    /// keepalived.conf: virtual routers. SIGHUP reads it anew. [-t and --dump-conf: /etc/keepalived/keepalived.conf]
+    #[arg(short = 'f', long, visible_alias = "use-file", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Which lines `@ID` of the keepalived.conf hold [default: the first label of the machine's name].
     #[arg(long, value_name = "ID")]
@@ -140,8 +140,7 @@ fn main() -> ExitCode {
         return keepalived(&words.collect::<Vec<_>>());
     }
     let arguments = Arguments::parse();
-    let file = arguments.config.clone().unwrap_or_else(|| FILE_DEFAULT.to_owned());
-    let invocation = Invocation { file, identity: arguments.config_id.clone() };
+    let invocation = invocation(&arguments);
     if arguments.config_test {
         return check_file::test(&invocation, Detail::Helpful);
     }
@@ -156,6 +155,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// Which keepalived.conf is meant.
+fn invocation(arguments: &Arguments) -> Invocation {
+    let file = arguments.config.as_ref().map_or(FILE_DEFAULT.to_owned(), |path| path.to_string_lossy().into_owned());
+    Invocation { file, identity: arguments.config_id.clone() }
 }
 
 /// keepalived's own command line, as far as it tests configurations.
@@ -185,6 +190,7 @@ fn keepalived(words: &[String]) -> ExitCode {
 fn options(arguments: Arguments) -> Result<Options, StartError> {
     let usage = |text: String| StartError::new(ExitStatus::Usage, text);
     let cpus = arguments.cpus.as_deref().map(cpus::parse_list).transpose().map_err(usage)?;
+    let configuration = arguments.config.is_some().then(|| invocation(&arguments));
     let ftp_ports = arguments.ftp.unwrap_or_default();
     if ftp_ports.len() > HELPER_PORTS_MAX {
         return Err(usage(format!("--ftp takes at most {HELPER_PORTS_MAX} ports")));
@@ -196,7 +202,7 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
     }
     Ok(Options {
         interfaces: arguments.interface,
-        configuration: arguments.config.map(|file| Invocation { file, identity: arguments.config_id }),
+        configuration,
         workers: arguments.workers.map(usize::from),
         cpus,
         xdp_mode: match arguments.xdp_mode {

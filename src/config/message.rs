@@ -55,6 +55,19 @@ impl fmt::Display for Message {
 }
 
 impl Message {
+    /// Everything in one line, for a log.
+    pub fn in_line(&self) -> String {
+        let help = self.help.as_deref().unwrap_or_default();
+        match (self.text.is_empty(), help.is_empty()) {
+            (false, true) => self.to_string(),
+            (false, false) => format!("{self} ({help})"),
+            (true, _) => match &self.place {
+                Some(place) => format!("({}: Line {}) {help}", place.file, place.line),
+                None => help.to_owned(),
+            },
+        }
+    }
+
     /// keepalived's words, then, indented, the line with a mark below the word, and what helps; a newline after each.
     ///
     /// ```text

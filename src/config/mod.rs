@@ -25,6 +25,8 @@ pub use message::{Message, Place, Severity, Verdict};
 pub use model::Configuration;
 pub use source::{FileFacts, InterfaceFacts, Invocation, ReadFailure, Source};
 
+use std::collections::BTreeMap;
+
 use blocks::{Pass, tables, tree};
 
 /// Reads a configuration. Everything wrong with it is said at once; what is right is there nevertheless.
@@ -39,7 +41,11 @@ pub fn read(source: &dyn Source, invocation: &Invocation) -> Reading {
     }
     let configuration = context.configuration;
     let is_refused = messages.is_refused();
-    let (messages, verdict) = messages.finish();
+    let (mut messages, verdict) = messages.finish();
+    let files: BTreeMap<&str, usize> =
+        lines.files.iter().enumerate().rev().map(|(index, file)| (file.as_str(), index)).collect();
+    let place_of = |place: &Place| (files.get(&*place.file).copied().unwrap_or(usize::MAX), place.line);
+    messages.sort_by_key(|message| message.place.as_ref().map_or((usize::MAX, u32::MAX), place_of));
     Reading { configuration, messages, verdict, is_refused, files: lines.files }
 }
 
@@ -48,7 +54,7 @@ pub fn read(source: &dyn Source, invocation: &Invocation) -> Reading {
 pub struct Reading {
     /// What it says, without what was refused.
     pub configuration: Configuration,
-    /// All that is to be said of it, in the order of the file.
+    /// All that is to be said of it: file by file, by line, then what has no place.
     pub messages: Vec<Message>,
     /// Whether it can be used.
     pub verdict: Verdict,

@@ -17,20 +17,24 @@ pub enum Detail {
 /// Reads a configuration for this machine, says on standard error what is to be said of it, and gives the exit status
 /// of a test.
 pub fn test(invocation: &Invocation, detail: Detail) -> ExitCode {
-    let reading = config::read(&Machine::now(), invocation);
+    let reading = config::read(&machine(), invocation);
     say(&reading, detail);
     ExitCode::from(reading.verdict.exit_status())
 }
 
 /// The same, with what was understood on standard output.
 pub fn dump(invocation: &Invocation, detail: Detail) -> ExitCode {
-    let machine = Machine::now();
+    let machine = machine();
     let reading = config::read(&machine, invocation);
     say(&reading, detail);
     if reading.verdict != Verdict::Unusable {
         print!("{}", config::dump::dump(&reading.configuration, &machine));
     }
     ExitCode::from(reading.verdict.exit_status())
+}
+
+fn machine() -> Machine {
+    Machine::now()
 }
 
 fn say(reading: &Reading, detail: Detail) {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 
-use crate::config::{self, Configuration, Invocation, Severity, Verdict};
+use crate::config::{self, Configuration, Invocation, Severity};
 use crate::host::clock::Clock;
 use crate::host::machine::Machine;
 use crate::host::options::{ExitStatus, StartError};
@@ -30,23 +30,22 @@ fn plan_of(invocation: &Invocation) -> Result<Plan, Vec<String>> {
     Ok(plan)
 }
 
+/// What the file says; all that is to be said of it goes to the log. Errors are no hindrance unless keepalived would not
+/// start with them either.
 fn configuration_of(invocation: &Invocation) -> Result<Configuration, Vec<String>> {
     let reading = config::read(&Machine::now(), invocation);
     for message in &reading.messages {
-        // What keepalived has no words for has help alone.
-        let text = match &message.help {
-            Some(help) if message.text.is_empty() => help.clone(),
-            _ => message.to_string(),
-        };
+        let text = message.in_line();
         match message.severity {
             Severity::Notice => tracing::info!("{text}"),
-            Severity::Flawed | Severity::Insecure | Severity::Fatal => tracing::warn!("{text}"),
+            Severity::Flawed | Severity::Insecure => tracing::warn!("{text}"),
+            Severity::Fatal => tracing::error!("{text}"),
         }
     }
-    if reading.is_refused || reading.verdict == Verdict::Unusable {
-        return Err(vec![format!("{} is refused", invocation.file)]);
+    if reading.is_usable() {
+        return Ok(reading.configuration);
     }
-    Ok(reading.configuration)
+    Err(vec![format!("{}: nothing can run with this configuration (lvxd -t says why)", invocation.file)])
 }
 
 /// Starts the virtual routers, once `startup_script` has ended or has had its time.

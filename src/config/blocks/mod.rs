@@ -1,4 +1,4 @@
-//! Blocks: which keywords there are and where ([`keyword`], [`tables`]), and the tree that items make with them ([`tree`]).
+//! Blocks: which keywords there are and where ([`keyword`], [`tables`]), and the tree that items make with them ([`mod@tree`]).
 //!
 //! keepalived is several processes, and each reads the file with the keywords that concern it; blocks of the others are
 //! passed over whole. What becomes of a file with a misplaced brace depends on that, so the tree is made once for each

@@ -2,9 +2,10 @@
 
 use crate::base::{Address, Duration};
 use crate::config::blocks::{Node, Value};
+use crate::config::meaning::finish_service::endpoint_label;
 use crate::config::meaning::number::LONGEST_US;
 use crate::config::meaning::real_server::Times;
-use crate::config::meaning::service::{DELAY_LOOP_MAX_US, endpoint_label};
+use crate::config::meaning::service::DELAY_LOOP_MAX_US;
 use crate::config::meaning::{Context, name};
 use crate::config::model::check::{DnsCheck, MiscCheck, SmtpCheck, UdpCheck};
 use crate::config::model::{Check, CheckKind, Connection, RealServer};

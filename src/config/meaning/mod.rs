@@ -1,10 +1,15 @@
 //! What a tree means. One file a kind of block; each says what it refuses in keepalived's words and leaves it out.
 
 mod address;
+mod announcing;
 mod bfd;
 mod check;
 mod finish;
+mod finish_service;
 mod global;
+mod global_idle;
+mod global_lvs;
+mod global_process;
 mod groups;
 mod http;
 mod instance;
@@ -12,10 +17,12 @@ mod number;
 mod real_server;
 mod routes;
 mod script;
+mod server_group;
 mod service;
 mod statics;
 mod track;
 mod watch;
+mod way;
 
 use std::collections::BTreeSet;
 

@@ -1,27 +1,22 @@
 //! `virtual_server`, `virtual_server_group`, `SSL`.
 
-use std::collections::BTreeSet;
-
 use crate::base::{Address, Duration, Family};
-use crate::config::blocks::{Entry, Node, Value};
+use crate::config::blocks::{Node, Value};
 use crate::config::meaning::number::LONGEST_US;
 use crate::config::meaning::{Context, boolean, name};
-use crate::config::message::Messages;
-use crate::config::model::service::{GroupEntry, ServerGroup, SorryServer, Target};
-use crate::config::model::{RealServer, VirtualServer};
+use crate::config::model::VirtualServer;
+use crate::config::model::service::{GroupEntry, SorryServer, Target};
 use crate::service::{Engine, Method, Protocol, SchedulerFlags, Tunnel, TunnelChecksum};
 
 /// Kernel names of schedulers.
 const SCHEDULERS: [&str; 14] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos"];
 /// `persistence_timeout` without a number, seconds.
-const PERSISTENCE_S: u32 = 360;
+pub const PERSISTENCE_S: u32 = 360;
 /// `persistence_timeout`, at most, seconds.
 const PERSISTENCE_MAX_S: u32 = 2_678_400;
 /// `delay_loop`, at most, microseconds.
 pub const DELAY_LOOP_MAX_US: u64 = u64::MAX - 1;
-/// Addresses of a line of a group, at most.
-const RANGE_MAX: u32 = 65_536;
 
 /// What real servers and their checkers have that say nothing.
 #[derive(Clone, Debug)]
@@ -55,108 +50,6 @@ impl Context<'_> {
             }
         }
         self.configuration.tls = tls;
-    }
-
-    pub(super) fn read_server_group(&mut self, node: &Node<'_>) {
-        let own = node.word(0);
-        let mut group = ServerGroup { name: name(own), entries: Vec::new() };
-        for entry in &node.entries {
-            let read = match entry.word(0) {
-                "fwmark" => self.group_mark(own, node, entry),
-                _ => self.group_addresses(node, entry),
-            };
-            group.entries.extend(read);
-        }
-        if group.entries.is_empty() {
-            let text = format!("virtual server group {own} has no entries - removing");
-            return self.messages.flaw_at(node.at_end(), text);
-        }
-        self.configuration.server_groups.retain(|other| other.name != group.name);
-        self.configuration.server_groups.push(group);
-    }
-
-    fn group_mark(&mut self, own: &str, node: &Node<'_>, entry: &Entry) -> Option<GroupEntry> {
-        if entry.words.len() < 2 {
-            let text = "*** Configuration line starting `fwmark` is missing a parameter after keyword `fwmark` at word position 2";
-            self.messages.fatal_at(node.at_entry(entry), text);
-            return None;
-        }
-        let value = node.entry_value(entry, 1);
-        let Some(mark) = self.unsigned(&value, 0, u32::MAX) else {
-            let text = format!("({own}): fwmark '{}' must be in [0, {}] - ignoring", value.text, u32::MAX);
-            self.messages.flaw_at(value.at, text);
-            return None;
-        };
-        let family = if entry.word(2) == "inet6" { Family::V6 } else { Family::V4 };
-        Some(GroupEntry::Mark(family, mark))
-    }
-
-    /// `ADDRESS[-END][/PREFIX] [PORT]`
-    fn group_addresses(&mut self, node: &Node<'_>, entry: &Entry) -> Option<GroupEntry> {
-        let range = node.entry_value(entry, 0);
-        let port = node.entry_value(entry, 1);
-        let number = match entry.words.len() {
-            0 | 1 => Some(0),
-            _ => self.port(&port),
-        };
-        let (start, end) = range.text.split_once('-').map_or((range.text, None), |(start, end)| (start, Some(end)));
-        let (start, prefix) = start.split_once('/').map_or((start, None), |(start, prefix)| (start, Some(prefix)));
-        let (Some(number), Ok(first)) = (number, start.parse::<Address>()) else {
-            let shown = if entry.words.len() > 1 { port.text } else { "0" };
-            let text = format!("Invalid virtual server group IP address {} /port/{shown} - skipping", range.text);
-            self.messages.flaw_at(range.at, text);
-            return None;
-        };
-        let following = match (end, prefix) {
-            (Some(end), _) => self.range_end(&range, first, end)?,
-            (None, Some(prefix)) => {
-                let host = super::prefix_max(first.family()).checked_sub(prefix.parse().ok()?)?;
-                let count = 1u64.checked_shl(u32::from(host)).filter(|&count| count <= u64::from(RANGE_MAX));
-                match count {
-                    Some(count) => u32::try_from(count - 1).ok()?,
-                    None => {
-                        let text = format!("a service for each of more than {RANGE_MAX} addresses is too much");
-                        self.messages.hint_at(range.at, text);
-                        return None;
-                    }
-                }
-            }
-            (None, None) => 0,
-        };
-        Some(GroupEntry::Addresses { first, following, port: number })
-    }
-
-    fn range_end(&mut self, range: &Value<'_>, first: Address, end: &str) -> Option<u32> {
-        let (most, last) = match first.family() {
-            Family::V4 => (255, first.low_u32() & 0xff),
-            Family::V6 => (0xffff, first.words()[3] & 0xffff),
-        };
-        let whole = end.parse::<Address>().ok().filter(|_| end.contains(['.', ':']));
-        let number = match (whole, first.family()) {
-            (Some(end), Family::V4) if end.is_v4() => {
-                let number = end.low_u32().checked_sub(first.low_u32());
-                return self.following(range, number);
-            }
-            (_, Family::V4) => end.parse::<u32>().ok(),
-            (_, Family::V6) => u32::from_str_radix(end, 16).ok(),
-        };
-        match number {
-            Some(number) if number <= most => self.following(range, number.checked_sub(last)),
-            _ => {
-                let text = format!("Virtual server group range '{}' end '{end}' too large", range.text);
-                self.messages.flaw_at(range.at.clone(), text);
-                None
-            }
-        }
-    }
-
-    fn following(&mut self, range: &Value<'_>, number: Option<u32>) -> Option<u32> {
-        let number = number.filter(|&number| number > 0 && number < RANGE_MAX);
-        if number.is_none() {
-            let text = format!("Address range end is not greater than address range start - {} - skipping", range.text);
-            self.messages.flaw_at(range.at.clone(), text);
-        }
-        number
     }
 
     /// A port; 0 is every port.
@@ -564,140 +457,6 @@ impl Context<'_> {
         }
         true
     }
-
-    pub(super) fn finish_checkers(&mut self) {
-        for mut draft in std::mem::take(&mut self.service_drafts) {
-            if draft.service.servers.is_empty() {
-                self.messages.flaw(format!("Virtual server {} has no real servers - ignoring", label(&draft)));
-                continue;
-            }
-            let kind = self.kind_of(&draft.service.target);
-            complete(&mut draft, kind, self.messages);
-            self.configuration.virtual_servers.push(draft.service);
-        }
-        self.say_insecure("check scripts");
-    }
-
-    fn kind_of(&self, target: &Target) -> Kind {
-        let wanted = match target {
-            Target::Mark(_) => return Kind { is_mark: true, has_no_port: false },
-            Target::Endpoint(_, port) => return Kind { is_mark: false, has_no_port: *port == 0 },
-            Target::Group(wanted) => wanted,
-        };
-        let group = self.configuration.server_groups.iter().find(|group| group.name == *wanted);
-        let entries = group.map(|group| group.entries.as_slice()).unwrap_or_default();
-        Kind {
-            is_mark: entries.iter().all(|entry| matches!(entry, GroupEntry::Mark(..))),
-            has_no_port: entries.iter().any(|entry| matches!(entry, GroupEntry::Addresses { port: 0, .. })),
-        }
-    }
-}
-
-/// What a service is called in messages.
-fn label(draft: &ServiceDraft) -> String {
-    match &draft.service.target {
-        Target::Endpoint(address, port) => endpoint_label(*address, draft.protocol, *port),
-        Target::Mark(mark) => format!("FWM {mark}"),
-        Target::Group(name) => format!("[{name}]:0"),
-    }
-}
-
-/// What an endpoint is called in messages.
-pub fn endpoint_label(address: Address, protocol: Option<Protocol>, port: u16) -> String {
-    let protocol = match protocol {
-        Some(Protocol::Tcp) => "tcp",
-        Some(Protocol::Udp) => "udp",
-        Some(Protocol::Sctp) => "sctp",
-        None => "none",
-    };
-    format!("[{address}]:{protocol}:{port}")
-}
-
-/// What is said of a service depends on what it serves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Kind {
-    /// Marks alone.
-    is_mark: bool,
-    /// Any address without a port.
-    has_no_port: bool,
-}
-
-fn complete(draft: &mut ServiceDraft, kind: Kind, messages: &mut Messages) {
-    let Kind { is_mark, has_no_port } = kind;
-    if is_mark && draft.protocol.is_some() {
-        messages.flaw(format!(
-            "Warning: Virtual server {}: protocol specified for fwmark - protocol will be ignored",
-            label(draft)
-        ));
-        draft.protocol = None;
-    } else if !is_mark && draft.protocol.is_none() {
-        messages.flaw(format!("Virtual server {}: no protocol set - defaulting to UDP", label(draft)));
-        draft.protocol = Some(Protocol::Udp);
-    }
-    let about = label(draft);
-    if !draft.has_scheduler {
-        messages.flaw(format!("Virtual server {about}: no scheduler set, setting default 'wlc'"));
-    }
-    if !draft.has_method {
-        messages.flaw(format!("Virtual server {about}: no forwarding method set, setting default NAT"));
-    }
-    let service = &mut draft.service;
-    service.protocol = draft.protocol;
-    if has_no_port && service.persistence_s == 0 {
-        messages.flaw(format!("Virtual server {about}: zero port only valid for persistent services - setting"));
-        service.persistence_s = PERSISTENCE_S;
-    }
-    if service.is_one_packet && service.protocol.is_some_and(|protocol| protocol != Protocol::Udp) {
-        messages.flaw(format!("Virtual server {about}: one packet scheduling requires UDP - resetting"));
-        service.is_one_packet = false;
-    }
-    complete_servers(service, &about, messages);
-    if let (Some(sorry), false) = (&mut service.sorry, draft.sorry_has_method) {
-        (sorry.method, sorry.tunnel) = (service.method, service.tunnel);
-    }
-    let weights: u64 = service.servers.iter().map(|server| u64::from(server.weight.unsigned_abs())).sum();
-    let weights = u32::try_from(weights).unwrap_or(u32::MAX);
-    if service.quorum > weights {
-        messages.flaw(format!(
-            "Warning - quorum {} for {about} exceeds total weight of real servers {weights}, reducing quorum to {weights}",
-            service.quorum
-        ));
-        service.quorum = weights;
-    }
-    if service.hysteresis >= service.quorum && service.hysteresis > 0 {
-        let reduced = service.quorum.saturating_sub(1);
-        messages.flaw(format!(
-            "Virtual server {about}: hysteresis {} >= quorum {}; setting hysteresis to {reduced}",
-            service.hysteresis, service.quorum
-        ));
-        service.hysteresis = reduced;
-    }
-}
-
-/// Ports that cannot be translated, servers that are there twice.
-fn complete_servers(service: &mut VirtualServer, about: &str, messages: &mut Messages) {
-    let protocol = service.protocol;
-    let own_port = match &service.target {
-        Target::Endpoint(_, port) => Some(*port),
-        _ => None,
-    };
-    let mut seen = BTreeSet::new();
-    service.servers.retain_mut(|server: &mut RealServer| {
-        let endpoint = endpoint_label(server.address, protocol, server.port);
-        if !seen.insert((server.address, server.port)) {
-            messages.flaw(format!("VS {about}: real server {endpoint} is duplicated - removing second rs"));
-            return false;
-        }
-        if let (Some(port), false) = (own_port, server.method == Method::Masquerading)
-            && port != server.port
-        {
-            messages.flaw(format!(
-                "WARNING - virtual server {about} and real server {endpoint} ports don't match - resetting"
-            ));
-            server.port = port;
-        }
-        true
-    });
 }
 
 /// An IPv4 address or a number, as `inet_aton(3)` takes it.
