@@ -5,7 +5,9 @@
 pub mod client;
 pub mod clock;
 pub mod cpus;
+pub mod links;
 pub mod logging;
+
 mod meminfo;
 pub mod names;
 pub mod netlink;

@@ -5,6 +5,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use crate::base::Family;
+
 /// Octets of the longest interface name, its final zero included.
 const NAME_OCTETS: usize = 16;
 
@@ -26,6 +28,32 @@ pub fn bind_to_interface(socket: &OwnedFd, name: &str) -> io::Result<()> {
             libc::SO_BINDTODEVICE,
             octets.as_ptr().cast(),
             NAME_OCTETS as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a socket take only packets whose hop limit is at least this (`IP_MINTTL`, `IPV6_MINHOPCOUNT`, of which rustix has
+/// no form).
+///
+/// # Errors
+/// The kernel's, as when the socket is of another family.
+pub fn require_hop_limit(socket: &OwnedFd, family: Family, least: u8) -> io::Result<()> {
+    let (level, option) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MINTTL),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
+    };
+    let value = libc::c_int::from(least);
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the option's value is read from `value`, which is as long as is said, and kept by nobody; the descriptor is
+    // open as long as `socket` is.
+    let result = unsafe {
+        libc::setsockopt(
+            descriptor,
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
