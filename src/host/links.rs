@@ -184,6 +184,11 @@ async fn open(state: Rc<RefCell<State>>, link: LinkId, socket: TcpSocket, peer: 
     };
     match connected {
         Ok(stream) => {
+            // Not before: a kernel that refuses does so with its own hop limit.
+            let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
+            if let Err(error) = require_hop_limit(&stream, family, HOP_LIMIT) {
+                tracing::debug!("sync peer {peer}: {error}");
+            }
             state.borrow_mut().link_opened(link);
             run(state, link, stream).await;
         }
@@ -255,6 +260,7 @@ fn open_listener(interface: &str, family: Family, port: u16) -> io::Result<TcpLi
         Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = open_stream(interface, family)?;
+    require_hop_limit(&socket, family, HOP_LIMIT)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if family == Family::V6 {
         sockopt::set_ipv6_v6only(&socket, true)?;
@@ -285,6 +291,5 @@ fn open_stream(interface: &str, family: Family) -> io::Result<OwnedFd> {
         Family::V4 => sockopt::set_ip_ttl(&socket, HOP_LIMIT.into())?,
         Family::V6 => sockopt::set_ipv6_unicast_hops(&socket, Some(HOP_LIMIT))?,
     }
-    require_hop_limit(&socket, family, HOP_LIMIT)?;
     Ok(socket)
 }

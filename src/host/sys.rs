@@ -38,7 +38,7 @@ pub fn bind_to_interface(socket: &OwnedFd, name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's, as when the socket is of another family.
-pub fn require_hop_limit(socket: &OwnedFd, family: Family, least: u8) -> io::Result<()> {
+pub fn require_hop_limit(socket: &impl AsFd, family: Family, least: u8) -> io::Result<()> {
     let (level, option) = match family {
         Family::V4 => (libc::IPPROTO_IP, libc::IP_MINTTL),
         Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),

@@ -100,6 +100,7 @@ pub(super) struct Peer {
     pub(super) cannot: Option<Cannot>,
     decoder: Decoder,
     epoch: Option<u16>,
+    port_count: u16,
     pub(super) ports: Vec<Tracker>,
     pub(super) resync: Option<Resync>,
     /// When the next one begins.
@@ -122,6 +123,7 @@ impl Peer {
             cannot: None,
             decoder: Decoder::default(),
             epoch: None,
+            port_count: 0,
             ports: Vec::new(),
             resync: None,
             resync_at: None,
@@ -289,10 +291,10 @@ impl Peer {
                 });
             }
             (Phase::Linked { .. }, Frame::Position(position)) => {
-                for (port, number) in position.numbers().take(PORTS_MAX.into()).enumerate() {
+                for (port, number) in position.numbers().take(self.port_count.into()).enumerate() {
                     match self.ports.get_mut(port) {
                         Some(tracker) => tracker.learn_end(now, number),
-                        None => self.ports.push(Tracker::new(number)),
+                        None => self.ports.push(Tracker::new(number, self.port_count)),
                     }
                 }
             }
@@ -312,12 +314,14 @@ impl Peer {
             }
             (Phase::Linked { .. }, Frame::End { number, digest }) => self.end_resync(context, number, digest),
             (Phase::Linked { .. }, Frame::Again { port, datagram }) => {
-                let missing = self.missing();
+                let (missing, reordered) = (self.missing(), context.counters.reordered);
                 match Message::parse(datagram).ok().and_then(|message| message.stamp()) {
                     Some(stamp) => self.take_datagram(context, port, stamp, datagram, learner),
                     None => learner.take(now, datagram),
                 }
                 context.counters.repaired += u64::from(self.missing() < missing);
+                // It was asked for: that it is late is no news.
+                context.counters.reordered = reordered;
             }
             (Phase::Linked { .. }, Frame::Gone(Span { port, .. })) => self.give_up(context, port, learner),
             _ => return Err(Cannot::NotLvx),
@@ -341,6 +345,7 @@ impl Peer {
         let is_known = self.epoch == Some(hello.epoch);
         if !is_known {
             self.epoch = Some(hello.epoch);
+            self.port_count = hello.ports;
             self.ports.clear();
         }
         if self.cannot != Some(Cannot::Failed) {

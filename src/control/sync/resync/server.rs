@@ -18,8 +18,9 @@ pub const SESSIONS_MAX: usize = 8;
 const PENDING_HIGH: usize = 1 << 18;
 /// Octets that may wait for a backup at all; one that takes nothing is closed and counted.
 pub const PENDING_MAX: usize = 1 << 22;
-/// Buckets of the table that one step looks at: a step takes well under a millisecond.
-pub const STEP_BUCKETS: usize = 1024;
+/// Buckets of the table that one step looks at: most are empty in a table that is large for what it holds, and a step takes
+/// well under a millisecond.
+pub const STEP_BUCKETS: usize = 8192;
 /// From one step of a walk to the next.
 const STEP_PERIOD: Duration = Duration::from_millis(1);
 /// So much of the rate may be used at once after a pause.

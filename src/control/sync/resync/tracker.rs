@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use crate::base::{Duration, Instant};
 
 /// Datagrams of a port that may wait for those before them; with one more, what is missing is given up.
-pub const HELD_MAX: usize = 256;
-/// Octets of them.
-pub const HELD_OCTETS_MAX: usize = 1 << 20;
+pub const HELD_MAX: usize = 1024;
+/// Octets of them, of all ports of a master together, in equal parts.
+pub const HELD_OCTETS_MAX: usize = 8 << 20;
 /// Datagrams in a row that are asked for; more are given up.
-pub const MISSING_MAX: u64 = 1024;
+pub const MISSING_MAX: u64 = 2048;
 /// A datagram may be so late before it is missed.
 const LATE: Duration = Duration::from_millis(20);
 /// Likewise when it is only known that it was sent: that news goes another way.
@@ -68,15 +68,17 @@ pub struct Tracker {
     end: u64,
     held: BTreeMap<u64, Vec<u8>>,
     held_octets: usize,
+    held_octets_max: usize,
     ask_at: Option<Instant>,
     asked: u32,
 }
 
 impl Tracker {
-    /// A port whose next datagram has this number.
-    pub fn new(next: u32) -> Self {
+    /// A port of so many, whose next datagram has this number.
+    pub fn new(next: u32, ports: u16) -> Self {
         let next = u64::from(next) + (1 << 32);
-        Self { next, end: next, held: BTreeMap::new(), held_octets: 0, ask_at: None, asked: 0 }
+        let held_octets_max = HELD_OCTETS_MAX / usize::from(ports.max(1));
+        Self { next, end: next, held: BTreeMap::new(), held_octets: 0, held_octets_max, ask_at: None, asked: 0 }
     }
 
     /// The number that is nearest to the next one.
@@ -113,7 +115,7 @@ impl Tracker {
             self.progress(now);
             return Taken::Next { is_late };
         }
-        let is_full = self.held.len() >= HELD_MAX || self.held_octets + datagram.len() > HELD_OCTETS_MAX;
+        let is_full = self.held.len() >= HELD_MAX || self.held_octets + datagram.len() > self.held_octets_max;
         if is_full || number - self.next > MISSING_MAX {
             return Taken::Far;
         }
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_comes_early_waits_for_what_is_late() {
-        let mut tracker = Tracker::new(u32::MAX - 1);
+        let mut tracker = Tracker::new(u32::MAX - 1, 1);
         assert_eq!(take(&mut tracker, at(0), u32::MAX - 1), [u32::MAX - 1]);
         assert!(tracker.is_whole());
         assert!(take(&mut tracker, at(1), 1).is_empty());
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_asked_for_and_then_given_up() {
-        let mut tracker = Tracker::new(1);
+        let mut tracker = Tracker::new(1, 1);
         for number in [3, 4, 7] {
             assert!(take(&mut tracker, at(0), number).is_empty());
         }
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_end_may_be_missing() {
-        let mut tracker = Tracker::new(1);
+        let mut tracker = Tracker::new(1, 1);
         tracker.learn_end(at(0), 3);
         assert_eq!(take(&mut tracker, at(10), 1), [1], "it was under way");
         assert_eq!(tracker.due(at(29)), Due::Nothing);
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn too_much_is_far() {
-        let mut tracker = Tracker::new(0);
+        let mut tracker = Tracker::new(0, 1);
         for number in 1..=HELD_MAX as u32 {
             take(&mut tracker, at(0), number);
         }
@@ -294,7 +296,7 @@ mod tests {
         let mut rng = Rng::new(9);
         for _ in 0..300 {
             let first = rng.next_u32();
-            let mut tracker = Tracker::new(first);
+            let mut tracker = Tracker::new(first, 1);
             let mut order: Vec<u32> = (0..200u32).filter(|_| rng.below(10) > 0).collect();
             order.extend((0..200u32).filter(|_| rng.below(10) == 0));
             for at in 1..order.len() {

@@ -1,0 +1,163 @@
+//! Two directors of which one has to catch up: late, after losses, after its own end. `LVX_SCALE=1` tries a million
+//! connections.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::lab::{Background, Lab, Shape, expect_success, wait_for};
+use crate::sync::{Peer, RULES, rows};
+
+const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/flood.py");
+
+/// Rules of both directors: those of the web service, and a service that any datagram makes a connection of.
+fn configure(adm: impl Fn(&str) -> String) {
+    for line in RULES.into_iter().chain(["-A -u 10.9.0.1:9 -s rr", "-a -u 10.9.0.1:9 -r 10.2.0.3:9 -m"]) {
+        adm(line);
+    }
+}
+
+fn status(lvx: &dyn Fn(&str) -> String) -> Value {
+    serde_json::from_str(&lvx("sync status --json")).expect("JSON")
+}
+
+/// Waits until the backup has what its master has; its status then.
+fn wait_until_warm(lvx: &dyn Fn(&str) -> String) -> Value {
+    wait_for("a backup that is warm", || {
+        let status = status(lvx);
+        (status["warm"] == "yes").then_some(status)
+    })
+}
+
+fn set(listing: &str) -> BTreeSet<String> {
+    rows(listing).into_iter().collect()
+}
+
+/// So many datagrams to the service that makes connections of them; the count of those that there are then.
+fn flood(lab: &Lab, count: usize) -> usize {
+    lab.check("client", &["/usr/bin/python3", FLOOD, "10.9.0.1", "9", &count.to_string()]);
+    set(&lab.adm("-Lnc")).iter().filter(|row| row.starts_with("UDP")).count()
+}
+
+#[test]
+fn a_backup_that_comes_late_gets_the_whole_table() {
+    let Some(lab) = Lab::build(Shape::TwoArms, &[]) else { return };
+    let count: usize = if std::env::var_os("LVX_SCALE").is_some() { 1_000_000 } else { 20_000 };
+    let peer = Peer::build(&lab, Some("10.55.0.2/24"));
+    let _director = lab.director(&["--conn-max", "1200000"]);
+    configure(|line| lab.adm(line));
+    lab.adm("--start-daemon master --mcast-interface sync0 --syncid 7");
+    lab.check("router", &["ip", "route", "add", "10.128.0.0/9", "via", "10.1.0.2"]);
+    let url = "http://10.9.0.1/slow/file";
+    let _download = lab.start("client", &["curl", "-gsS", "-o", "/dev/null", "--limit-rate", "50k", url], "curl.log");
+    // Some of a flood may be lost on the way.
+    let made = flood(&lab, count);
+    assert!(made > count / 2, "{made} of {count} connections");
+    wait_for("an established connection", || lab.adm("-Lnc").contains("ESTABLISHED").then_some(()));
+
+    let backup = peer.director(&["--conn-max", "1200000"]);
+    configure(|line| peer.adm(line));
+    let lvx = |line: &str| peer.lvx(line);
+    assert_eq!(status(&lvx)["warm"], "no-peer");
+    peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
+    let warm = wait_until_warm(&lvx);
+    let last = &warm["masters"][0]["last"];
+    println!("resynchronised: {last}");
+    assert_eq!((&last["refused"], &warm["resync"]["resyncs_whole"]), (&0.into(), &1.into()), "{warm}");
+    let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
+    let missing: Vec<&String> = ours.difference(&theirs).take(5).collect();
+    assert!(missing.is_empty() && theirs.len() >= made, "{} of {}, missing {missing:?}", theirs.len(), ours.len());
+
+    // It ends without a word, and comes back with nothing.
+    backup.signal(rustix::process::Signal::KILL);
+    drop(backup);
+    let _backup = peer.director(&["--conn-max", "1200000"]);
+    configure(|line| peer.adm(line));
+    assert_eq!(rows(&peer.adm("-Lnc")).len(), 0);
+    peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
+    wait_until_warm(&lvx);
+    let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
+    assert_eq!(ours.difference(&theirs).count(), 0);
+
+    // By hand.
+    assert_eq!(peer.lvx("sync resync"), "asked 1 for the whole table\n");
+    wait_for("the second table", || (status(&lvx)["resync"]["resyncs_whole"] == 2).then_some(()));
+    let page = peer.lvx("sync status");
+    assert!(page.contains("digest ok") && page.contains("warm"), "{page}");
+    let served: Value = status(&|line| expect_success_of(&lab, line));
+    assert_eq!((&served["served"]["tables"], &served["numbered"]), (&3.into(), &true.into()), "{served}");
+}
+
+fn expect_success_of(lab: &Lab, line: &str) -> String {
+    expect_success(lab.command("director", env!("CARGO_BIN_EXE_lvx")).args(line.split_whitespace()))
+}
+
+/// Every third datagram is lost on the way, and for a while all of them.
+#[test]
+fn lost_datagrams_are_repaired() {
+    let Some(lab) = Lab::build(Shape::TwoArms, &["iptables"]) else { return };
+    let peer = Peer::build(&lab, Some("10.55.0.2/24"));
+    let _director = lab.director(&["--sysctl", "sync_threshold=1 0"]);
+    let _backup = peer.director(&[]);
+    configure(|line| lab.adm(line));
+    configure(|line| peer.adm(line));
+    lab.adm("--start-daemon master --mcast-interface sync0 --syncid 7 --sync-maxlen 100");
+    peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
+    let lvx = |line: &str| peer.lvx(line);
+    wait_until_warm(&lvx);
+    lab.check("router", &["ip", "route", "add", "10.128.0.0/9", "via", "10.1.0.2"]);
+    let drop_some = ["-p", "udp", "--dport", "8848", "-m", "statistic", "--mode", "nth", "--every", "3"];
+    let drop_some = [&["iptables", "-A", "INPUT"], &drop_some[..], &["--packet", "0", "-j", "DROP"]].concat();
+    peer.check(&drop_some);
+    // Each datagram tells of two of them.
+    let made = flood(&lab, 2000);
+    let all_are_there = |what: &str| {
+        wait_for(what, || {
+            let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
+            ours.difference(&theirs).next().is_none().then_some(())
+        });
+    };
+    all_are_there("what was told in the lost datagrams");
+    let after = status(&lvx);
+    let counted = |status: &Value, name: &str| status["resync"][name].as_u64().expect("a number");
+    println!("of {made} connections: {}", after["resync"]);
+    assert!(counted(&after, "repaired") > 0, "{after}");
+
+    // More than can be repaired.
+    peer.check(&["iptables", "-A", "INPUT", "-p", "udp", "--dport", "8848", "-j", "DROP"]);
+    lab.check("client", &["/usr/bin/python3", FLOOD, "10.9.0.1", "9", "8000"]);
+    wait_for("a resync", || (counted(&status(&lvx), "resyncs_whole") > 1).then_some(()));
+    all_are_there("what was lost for good");
+    peer.check(&["iptables", "-F", "INPUT"]);
+    wait_until_warm(&lvx);
+}
+
+/// A master that stops, and one that is ended, are told from one that is there; both come back.
+#[test]
+fn a_master_that_returns_is_asked_again() {
+    let Some(lab) = Lab::build(Shape::TwoArms, &[]) else { return };
+    let peer = Peer::build(&lab, Some("10.55.0.2/24"));
+    let _backup = peer.director(&["--resync-peer", "10.55.0.1"]);
+    configure(|line| peer.adm(line));
+    peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
+    let lvx = |line: &str| peer.lvx(line);
+    wait_for("nobody to be there", || (status(&lvx)["warm"] == "no-peer").then_some(()));
+    let start = || -> Background {
+        let director = lab.director(&[]);
+        configure(|line| lab.adm(line));
+        lab.adm("--start-daemon master --mcast-interface sync0 --syncid 7");
+        director
+    };
+    let director = start();
+    wait_until_warm(&lvx);
+    lab.check("client", &["curl", "-gsS", "-o", "/dev/null", "http://10.9.0.1/"]);
+    assert!(director.stop().success());
+    wait_for("the last that it told", || (rows(&peer.adm("-Lnc")).len() == 2).then_some(()));
+    let director = start();
+    wait_for("its table, which is empty", || (status(&lvx)["resync"]["resyncs_whole"] == 2).then_some(()));
+    director.signal(rustix::process::Signal::KILL);
+    drop(director);
+    let _director = start();
+    wait_for("its table once more", || (status(&lvx)["resync"]["resyncs_whole"] == 3).then_some(()));
+    assert_eq!(rows(&peer.adm("-Lnc")).len(), 2, "what the backup has it keeps");
+}
