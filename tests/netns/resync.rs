@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::lab::{Background, Lab, Shape, expect_success, wait_for};
 use crate::sync::{Peer, RULES, rows};
+use crate::traffic::Load;
 
 const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/flood.py");
 
@@ -59,14 +60,26 @@ fn a_backup_that_comes_late_gets_the_whole_table() {
     configure(|line| peer.adm(line));
     let lvx = |line: &str| peer.lvx(line);
     assert_eq!(status(&lvx)["warm"], "no-peer");
+    // Requests go on meanwhile; how long packets are on their way is printed, to be looked at.
+    let busy = Load::start(&lab, "short 10.9.0.1 80 --concurrency 2 --pause 0.02");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    lab.lvx("latency --reset");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    println!("before: {}", String::from_utf8_lossy(&lab.lvx("latency --reset").stdout));
     peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
     let warm = wait_until_warm(&lvx);
+    println!("meanwhile: {}", String::from_utf8_lossy(&lab.lvx("latency --reset").stdout));
+    busy.end().expect_clean();
     let last = &warm["masters"][0]["last"];
     println!("resynchronised: {last}");
     assert_eq!((&last["refused"], &warm["resync"]["resyncs_whole"]), (&0.into(), &1.into()), "{warm}");
-    let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
-    let missing: Vec<&String> = ours.difference(&theirs).take(5).collect();
-    assert!(missing.is_empty() && theirs.len() >= made, "{} of {}, missing {missing:?}", theirs.len(), ours.len());
+    let all_are_there = |what: &str| {
+        wait_for(what, || {
+            let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
+            (ours.difference(&theirs).next().is_none() && theirs.len() >= made).then_some(())
+        });
+    };
+    all_are_there("all connections, each in its state");
 
     // It ends without a word, and comes back with nothing.
     backup.signal(rustix::process::Signal::KILL);
@@ -76,8 +89,7 @@ fn a_backup_that_comes_late_gets_the_whole_table() {
     assert_eq!(rows(&peer.adm("-Lnc")).len(), 0);
     peer.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
     wait_until_warm(&lvx);
-    let (ours, theirs) = (set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
-    assert_eq!(ours.difference(&theirs).count(), 0);
+    all_are_there("all connections once more");
 
     // By hand.
     assert_eq!(peer.lvx("sync resync"), "asked 1 for the whole table\n");

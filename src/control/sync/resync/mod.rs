@@ -27,6 +27,9 @@ pub mod server;
 pub mod status;
 pub mod tracker;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::LinkEnd;
 pub use ring::{RING_MAX, RING_OCTETS_MAX};
 

@@ -95,22 +95,28 @@ struct Walk {
 /// Connections that may be told of: a bucket of tokens.
 struct Budget {
     per_second: u64,
-    /// Billionths of a connection.
-    left: u64,
+    /// Billionths of a connection; below zero after a bucket that held more than was left.
+    left: i64,
     at: Instant,
 }
+
+/// Parts of a connection that are counted.
+const PARTS: i64 = 1_000_000_000;
 
 impl Budget {
     /// Connections that may go now.
     fn refill(&mut self, now: Instant) -> u64 {
-        let grown = |passed: Duration| (passed.as_nanos() as u64).saturating_mul(self.per_second);
-        self.left = self.left.saturating_add(grown(now - self.at)).min(grown(BURST).max(1_000_000_000));
+        let grown = |passed: Duration| {
+            let parts = (passed.as_nanos() as u64).saturating_mul(self.per_second);
+            i64::try_from(parts).unwrap_or(i64::MAX)
+        };
+        self.left = self.left.saturating_add(grown(now - self.at)).min(grown(BURST).max(PARTS));
         self.at = now;
-        self.left / 1_000_000_000
+        (self.left / PARTS).max(0).cast_unsigned()
     }
 
     fn take(&mut self, records: u64) {
-        self.left = self.left.saturating_sub(records.saturating_mul(1_000_000_000));
+        self.left = self.left.saturating_sub_unsigned(records.saturating_mul(PARTS.cast_unsigned()));
     }
 }
 
