@@ -34,7 +34,7 @@ fn set(listing: &str) -> BTreeSet<String> {
     rows(listing).into_iter().collect()
 }
 
-/// So many datagrams to the service that makes connections of them; the count of those that there are then.
+/// Sends so many datagrams, each from another client, to the service that makes connections of them; the count of those that there are then.
 fn flood(lab: &Lab, count: usize) -> usize {
     lab.check("client", &["/usr/bin/python3", FLOOD, "10.9.0.1", "9", &count.to_string()]);
     set(&lab.adm("-Lnc")).iter().filter(|row| row.starts_with("UDP")).count()
@@ -51,9 +51,10 @@ fn a_backup_that_comes_late_gets_the_whole_table() {
     lab.check("router", &["ip", "route", "add", "10.128.0.0/9", "via", "10.1.0.2"]);
     let url = "http://10.9.0.1/slow/file";
     let _download = lab.start("client", &["curl", "-gsS", "-o", "/dev/null", "--limit-rate", "50k", url], "curl.log");
-    // Some of a flood may be lost on the way.
-    let made = flood(&lab, count);
-    assert!(made > count / 2, "{made} of {count} connections");
+    // Some of a flood is lost on the way, and comes with the next one. Of a million, nearly all are enough.
+    let enough = if count > 20_000 { count / 10 * 9 } else { count };
+    let made = (0..20).map(|_| flood(&lab, count)).find(|made| *made >= enough);
+    let made = made.expect("as many connections as there are to be");
     wait_for("an established connection", || lab.adm("-Lnc").contains("ESTABLISHED").then_some(()));
 
     let backup = peer.director(&["--conn-max", "1200000"]);
@@ -172,4 +173,40 @@ fn a_master_that_returns_is_asked_again() {
     let _director = start();
     wait_for("its table once more", || (status(&lvx)["resync"]["resyncs_whole"] == 3).then_some(()));
     assert_eq!(rows(&peer.adm("-Lnc")).len(), 2, "what the backup has it keeps");
+}
+
+/// A group of IPv6: the master's address is one of its link. Four ports, and one for TCP that is another.
+#[test]
+fn a_group_of_ipv6() {
+    let Some(lab) = Lab::build(Shape::TwoArms, &[]) else { return };
+    let peer = Peer::build(&lab, None);
+    let ports = ["--sysctl", "sync_ports=4", "--resync-port", "9100"];
+    let _director = lab.director(&ports);
+    let _backup = peer.director(&ports);
+    configure(|line| lab.adm(line));
+    configure(|line| peer.adm(line));
+    wait_for("addresses on sync0", || {
+        let there = [
+            lab.check("director", &["ip", "-6", "address", "show", "dev", "sync0"]),
+            peer.check(&["ip", "-6", "address", "show", "dev", "sync0"]),
+        ];
+        there.iter().all(|text| text.contains("fe80::") && !text.contains("tentative")).then_some(())
+    });
+    lab.check("client", &["curl", "-gsS", "-o", "/dev/null", "http://10.9.0.1/"]);
+    let group = "--mcast-interface sync0 --mcast-group ff02::81 --mcast-port 9000";
+    lab.adm(&format!("--start-daemon master {group}"));
+    peer.adm(&format!("--start-daemon backup {group}"));
+    let lvx = |line: &str| peer.lvx(line);
+    let warm = wait_until_warm(&lvx);
+    assert_eq!(
+        (&warm["masters"][0]["last"]["records"], &warm["daemons"][0]["ports"]),
+        (&2.into(), &4.into()),
+        "{warm}"
+    );
+    for _ in 0..12 {
+        lab.check("client", &["curl", "-gsS", "-o", "/dev/null", "http://10.9.0.1/"]);
+    }
+    wait_for("all of them at the backup", || (rows(&peer.adm("-Lnc")).len() == 14).then_some(()));
+    let after = status(&lvx);
+    assert_eq!((&after["resync"]["resyncs"], &after["resync"]["not_repaired"]), (&1.into(), &0.into()), "{after}");
 }
