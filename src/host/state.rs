@@ -10,7 +10,7 @@ use crate::command::program::Output;
 use crate::command::request::{ConnectionInfo, DaemonRole};
 use crate::command::{Reply, Request, Response};
 use crate::control::drops::Loss;
-use crate::control::sync::resync::{LinkEnd, LinkId};
+use crate::control::sync::resync::{LinkEnd, LinkId, Warm};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
@@ -183,6 +183,12 @@ impl State {
     /// The links to other directors.
     pub const fn links_mut(&mut self) -> &mut Links {
         &mut self.links
+    }
+
+    /// Whether this director has the connections of its sync peers: what a director that returns waits for before it
+    /// takes an address over. It changes with each [`LinkAction::Warm`](crate::control::sync::resync::LinkAction::Warm).
+    pub fn sync_is_warm(&self) -> Warm {
+        self.control.sync_is_warm(self.clock.now())
     }
 
     /// A backup has connected. None when it is to be closed at once.

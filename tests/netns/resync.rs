@@ -173,6 +173,13 @@ fn a_master_that_returns_is_asked_again() {
     let _director = start();
     wait_for("its table once more", || (status(&lvx)["resync"]["resyncs_whole"] == 3).then_some(()));
     assert_eq!(rows(&peer.adm("-Lnc")).len(), 2, "what the backup has it keeps");
+
+    // The other way round, with both roles at both.
+    assert_eq!(rows(&lab.adm("-Lnc")).len(), 0);
+    peer.adm("--start-daemon master --mcast-interface sync0 --syncid 7");
+    lab.adm("--start-daemon backup --mcast-interface sync0 --syncid 7");
+    wait_until_warm(&|line| expect_success_of(&lab, line));
+    assert_eq!(set(&lab.adm("-Lnc")), set(&peer.adm("-Lnc")));
 }
 
 /// A group of IPv6: the master's address is one of its link. Four ports, and one for TCP that is another.

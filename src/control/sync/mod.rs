@@ -177,7 +177,7 @@ impl Control {
                 self.collect_sync(now);
                 let mut master = self.sync.master.take().ok_or(Refusal::NoService)?;
                 self.shared.connections.note_postponed(false);
-                let octets_max = usize::from(master.rule.sync_maxlen);
+                let octets_max = longest_numbered(&master.rule);
                 let mut last = Vec::new();
                 for (port, assembly) in (0..).zip(&mut master.assemblies) {
                     while let Some(mut datagram) = assembly.take_last() {
@@ -190,8 +190,8 @@ impl Control {
                 self.end_server(&last);
             }
             DaemonRole::Backup => {
+                self.end_client(now);
                 self.sync.backup.take().ok_or(Refusal::NoService)?;
-                self.end_client();
             }
         }
         self.update_sync_roles();
@@ -216,6 +216,7 @@ impl Control {
         let sysctls = &self.shared.sysctls;
         let policy = Policy::of(sysctls);
         let longest = usize::from(master.rule.sync_maxlen);
+        let longest_numbered = longest_numbered(&master.rule);
         let number_octets = if self.sync.resync.is_numbering() { STAMP_OCTETS } else { 0 };
         let octets_max = longest.saturating_sub(number_octets);
         let queue_max = usize::try_from(sysctls.get(Knob::SyncQlenMax)).unwrap_or(0);
@@ -245,11 +246,17 @@ impl Control {
             while let Some(mut datagram) = assembly.take(now) {
                 counters.datagrams_sent += 1;
                 self.sync.last_sent = Some(now);
-                self.sync.resync.number(now, port, &mut datagram, longest);
+                self.sync.resync.number(now, port, &mut datagram, longest_numbered);
                 self.actions.push_back(Action::SendSync { port, datagram });
             }
         }
     }
+}
+
+/// Octets of the longest datagram that may get a number: where a record alone is longer than datagrams should be, what any
+/// backup takes.
+fn longest_numbered(rule: &DaemonRule) -> usize {
+    u32::from(rule.sync_maxlen).max(BACKUP_OCTETS_MIN) as usize
 }
 
 /// A rule in which nothing is left to a default.

@@ -157,9 +157,11 @@ impl Client {
         self.peers.len()
     }
 
-    /// The daemon ends: every link goes.
-    pub(super) fn end(&mut self, wishes: &mut Vec<Wish>) {
-        wishes.extend(self.peers.values().filter_map(|peer| peer.link).map(|link| Wish::Close { link }));
+    /// The daemon ends: what waited for missing datagrams is taken, and every link goes.
+    pub(super) fn end(&mut self, context: &mut Context<'_>, learner: &mut Learner<'_>) {
+        for peer in self.peers.values_mut() {
+            peer.end(context, learner);
+        }
     }
 
     /// Whether this director has what its peers have.

@@ -239,13 +239,13 @@ impl Control {
         self.settle_client(now, Vec::new(), Vec::new());
     }
 
-    /// A backup's daemon ends.
-    pub(super) fn end_client(&mut self) {
-        let Some(mut client) = self.sync.resync.client.take() else { return };
-        let mut wishes = Vec::new();
-        client.end(&mut wishes);
-        self.put_wishes(wishes);
-        self.actions.push_back(Action::Link(LinkAction::Warm(Warm::NoPeer)));
+    /// A backup's daemon is about to end.
+    pub(super) fn end_client(&mut self, now: Instant) {
+        if self.sync.resync.client.is_some() {
+            self.with_client(now, |client, context, learner| client.end(context, learner));
+            self.sync.resync.client = None;
+            self.actions.push_back(Action::Link(LinkAction::Warm(Warm::NoPeer)));
+        }
     }
 
     fn put_out(&mut self, out: Out) {
@@ -259,17 +259,13 @@ impl Control {
     }
 
     fn put_wishes(&mut self, wishes: Vec<Wish>) {
-        // The daemon of the links that are closed may be gone already.
-        let rule = self.sync.backup.clone();
-        let port = self.sync.resync.options.and_then(|options| options.port);
+        let Some(rule) = &self.sync.backup else { return };
+        let port = self.sync.resync.options.and_then(|options| options.port).unwrap_or(rule.port);
         for wish in wishes {
-            let action = match (wish, &rule) {
-                (Wish::Open { link, peer }, Some(rule)) => {
-                    LinkAction::Open { link, interface: rule.interface.clone(), peer, port: port.unwrap_or(rule.port) }
-                }
-                (Wish::Open { .. }, None) => continue,
-                (Wish::Send { link, octets }, _) => LinkAction::Send { link, octets },
-                (Wish::Close { link }, _) => LinkAction::Close { link },
+            let action = match wish {
+                Wish::Open { link, peer } => LinkAction::Open { link, interface: rule.interface.clone(), peer, port },
+                Wish::Send { link, octets } => LinkAction::Send { link, octets },
+                Wish::Close { link } => LinkAction::Close { link },
             };
             self.actions.push_back(Action::Link(action));
         }

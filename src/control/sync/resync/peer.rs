@@ -245,6 +245,16 @@ impl Peer {
         }
     }
 
+    /// The daemon ends, perhaps since this director is to take over.
+    pub(super) fn end(&mut self, context: &mut Context<'_>, learner: &mut Learner<'_>) {
+        for port in 0..self.ports.len() {
+            self.give_up(context, port as u16, learner);
+        }
+        if let Some(link) = self.link.take() {
+            context.wishes.push(Wish::Close { link });
+        }
+    }
+
     pub(super) fn receive(&mut self, context: &mut Context<'_>, octets: &[u8], learner: &mut Learner<'_>) {
         let mut decoder = std::mem::take(&mut self.decoder);
         decoder.push(octets);

@@ -208,6 +208,20 @@ fn what_is_lost_is_asked_for_and_comes_in_order() {
     assert_eq!((counters.missed, counters.repaired, counters.not_repaired), (1, 1, 1));
 }
 
+/// A director that takes over stops its backup's daemon: it does not forget what it has heard.
+#[test]
+fn what_waits_is_taken_at_the_end() {
+    let mut control = started(DaemonRole::Backup, 5);
+    let (link, _) = linked(&mut control, at(10));
+    control.receive_sync_from(at(20), Some((PEER, 0)), &numbered(&record(4, 1), 3));
+    control.execute(at(20), Request::StopDaemon(DaemonRole::Backup)).unwrap();
+    assert_eq!(states(&mut control, at(20)).len(), 2);
+    let actions = actions(&mut control);
+    let expected = [LinkAction::Close { link }, LinkAction::Warm(Warm::NoPeer)];
+    assert!(expected.iter().all(|action| actions.contains(action)), "{actions:?}");
+    assert_eq!(control.sync_is_warm(at(20)), Warm::NoPeer);
+}
+
 #[test]
 fn masters_that_are_none() {
     let v = VERSION + 1;
