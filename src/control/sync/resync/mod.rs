@@ -20,12 +20,14 @@
 //! **Invariant**: what comes from a link decides of no more memory than a frame, the datagrams that wait, and entries of
 //! the table.
 
+pub mod cannot;
 pub mod client;
 pub mod peer;
 mod ring;
 pub mod server;
 pub mod status;
 pub mod tracker;
+pub mod walk;
 
 #[cfg(test)]
 mod tests;

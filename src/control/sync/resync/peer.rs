@@ -11,6 +11,7 @@
 use crate::base::{Address, Duration, Instant};
 use crate::control::sync::backup::Learner;
 use crate::control::sync::resync::LinkId;
+use crate::control::sync::resync::cannot::Cannot;
 use crate::control::sync::resync::client::{Context, LinkEnd, Wish};
 use crate::control::sync::resync::tracker::{Due, Taken, Tracker};
 use crate::wire::resync::{BODY_MAX, Decoder, Digest, Frame, Hello, Reason, Role, Span};
@@ -47,26 +48,6 @@ pub(super) enum Phase {
     Greeting(Instant),
     /// The master answers.
     Linked { heard_at: Instant, alive_at: Instant },
-}
-
-/// Why a master cannot be asked for its table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cannot {
-    /// It takes no connections: the kernel, or an older lvx.
-    Refuses,
-    /// It does not answer.
-    NoAnswer,
-    /// What answers is no lvx.
-    NotLvx,
-    /// It speaks another version.
-    Version,
-    /// It is of another syncid.
-    Syncid,
-    /// It has as many backups as it may have.
-    Busy,
-    /// Its table came broken or different again and again.
-    Failed,
 }
 
 /// A table under way.
@@ -506,21 +487,6 @@ impl Peer {
                 }
                 Due::GiveUp => self.give_up(context, port as u16, learner),
             }
-        }
-    }
-}
-
-impl Cannot {
-    /// What it means, for the operator.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Cannot::Refuses => "it takes no connections (Linux, or an older lvx)",
-            Cannot::NoAnswer => "it does not answer",
-            Cannot::NotLvx => "what answers is no lvx",
-            Cannot::Version => "it speaks another version",
-            Cannot::Syncid => "it is of another syncid",
-            Cannot::Busy => "it has as many backups as it may have",
-            Cannot::Failed => "its table came broken or different again and again",
         }
     }
 }

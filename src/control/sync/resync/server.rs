@@ -4,29 +4,21 @@ use std::collections::BTreeMap;
 
 use crate::base::{Address, Duration, Instant};
 use crate::conn::Table;
-use crate::conn::sync::{Part, Policy};
+use crate::conn::sync::Policy;
 use crate::control::sync::resync::LinkId;
 use crate::control::sync::resync::ring::Ring;
-use crate::control::sync::wire_record;
+use crate::control::sync::resync::walk::{Budget, Walk};
 use crate::wire::Error;
-use crate::wire::resync::{BACKUP_BODY_MAX, Decoder, Digest, Frame, Hello, Reason, Role, Span, emit_position};
-use crate::wire::sync::{Version, Writer};
+use crate::wire::resync::{BACKUP_BODY_MAX, Decoder, Frame, Hello, Reason, Role, Span, emit_position};
 
 /// Backups that may be connected at once; one more is refused and counted.
 pub const SESSIONS_MAX: usize = 8;
 /// Octets that may wait for a backup before the walk of the table waits.
-const PENDING_HIGH: usize = 1 << 18;
+pub(super) const PENDING_HIGH: usize = 1 << 18;
 /// Octets that may wait for a backup at all; one that takes nothing is closed and counted.
 pub const PENDING_MAX: usize = 1 << 22;
-/// Buckets of the table that one step looks at: most are empty in a table that is large for what it holds, and a step takes
-/// well under a millisecond.
-pub const STEP_BUCKETS: usize = 8192;
 /// From one step of a walk to the next.
 const STEP_PERIOD: Duration = Duration::from_millis(1);
-/// So much of the rate may be used at once after a pause.
-const BURST: Duration = Duration::from_millis(5);
-/// Octets of the datagrams that a table is told in.
-const TABLE_DATAGRAM_OCTETS: usize = 12_000;
 /// How often each backup hears where the ports are.
 const POSITION_PERIOD: Duration = Duration::from_secs(1);
 /// A backup that says nothing for so long is closed.
@@ -83,43 +75,6 @@ struct Session {
     is_over: bool,
 }
 
-/// A table under way.
-struct Walk {
-    number: u32,
-    part: Part,
-    bucket: usize,
-    writer: Writer,
-    digest: Digest,
-}
-
-/// Connections that may be told of: a bucket of tokens.
-struct Budget {
-    per_second: u64,
-    /// Billionths of a connection; below zero after a bucket that held more than was left.
-    left: i64,
-    at: Instant,
-}
-
-/// Parts of a connection that are counted.
-const PARTS: i64 = 1_000_000_000;
-
-impl Budget {
-    /// Connections that may go now.
-    fn refill(&mut self, now: Instant) -> u64 {
-        let grown = |passed: Duration| {
-            let parts = (passed.as_nanos() as u64).saturating_mul(self.per_second);
-            i64::try_from(parts).unwrap_or(i64::MAX)
-        };
-        self.left = self.left.saturating_add(grown(now - self.at)).min(grown(BURST).max(PARTS));
-        self.at = now;
-        (self.left / PARTS).max(0).cast_unsigned()
-    }
-
-    fn take(&mut self, records: u64) {
-        self.left = self.left.saturating_sub_unsigned(records.saturating_mul(PARTS.cast_unsigned()));
-    }
-}
-
 /// What goes to links: octets, or their end.
 pub(super) type Out = Vec<(LinkId, Option<Vec<u8>>)>;
 
@@ -144,7 +99,7 @@ impl Server {
             is_numbering: false,
             rings: (0..ports).map(|_| Ring::new(ports)).collect(),
             sessions: BTreeMap::new(),
-            budget: Budget { per_second: per_second.max(1).into(), left: 0, at: now },
+            budget: Budget::new(per_second, now),
             step_at: None,
             left_out_at: None,
             leave_out_at: None,
@@ -280,10 +235,7 @@ impl Server {
                 return Err(End::Refused);
             }
             (true, Ok(Frame::Table { number })) => {
-                let writer = self.table_writer();
-                let Some(session) = self.sessions.get_mut(&link) else { return Err(End::Refused) };
-                let digest = Digest::default();
-                session.walk = Some(Walk { number, part: Part::Templates, bucket: 0, writer, digest });
+                session.walk = Some(Walk::new(number, self.syncid));
                 Frame::Begin { number, entries }.emit(answer);
                 self.step_at = Some(now);
             }
@@ -313,10 +265,6 @@ impl Server {
                 }
             }
         }
-    }
-
-    fn table_writer(&self) -> Writer {
-        Writer::new(Version::V1, self.syncid, TABLE_DATAGRAM_OCTETS)
     }
 
     /// When [`Server::handle_timeout`] is due.
@@ -378,21 +326,20 @@ impl Server {
     ) {
         let mut records = self.budget.refill(now);
         let mut goes_on = false;
-        let empty = self.table_writer();
         for (link, session) in &mut self.sessions {
             let Some(walk) = session.walk.as_mut().filter(|_| session.pending < PENDING_HIGH && !session.is_over)
             else {
                 continue;
             };
             let mut octets = Vec::new();
-            let before = walk.digest.records;
-            let is_over = walk.step(now, connections, policy, records, &empty, &mut octets);
-            let told = walk.digest.records - before;
+            let before = walk.digest().records;
+            let is_over = walk.step(now, connections, policy, records, &mut octets);
+            let told = walk.digest().records - before;
             self.budget.take(told);
             records = records.saturating_sub(told);
             counters.records += told;
             if is_over {
-                Frame::End { number: walk.number, digest: walk.digest }.emit(&mut octets);
+                Frame::End { number: walk.number(), digest: walk.digest() }.emit(&mut octets);
                 counters.tables += 1;
                 session.walk = None;
             }
@@ -420,7 +367,7 @@ impl Server {
         let status = |session: &Session| SessionStatus {
             peer: session.peer,
             greeted: session.is_greeted,
-            table: session.walk.as_ref().map(|walk| walk.digest.records),
+            table: session.walk.as_ref().map(|walk| walk.digest().records),
             pending_octets: session.pending,
         };
         self.sessions.values().map(status).collect()
@@ -453,55 +400,6 @@ impl Session {
             self.is_over = true;
             self.walk = None;
             out.push((link, None));
-        }
-    }
-}
-
-impl Walk {
-    /// Tells of the next buckets, until there are `records` or enough buckets. True at the end of the table.
-    fn step(
-        &mut self,
-        now: Instant,
-        connections: &Table,
-        policy: &Policy,
-        records: u64,
-        empty: &Writer,
-        octets: &mut Vec<u8>,
-    ) -> bool {
-        let until = self.digest.records + records;
-        let number = self.number;
-        for _ in 0..STEP_BUCKETS {
-            if self.digest.records >= until || octets.len() >= PENDING_HIGH {
-                break;
-            }
-            if self.bucket == connections.bucket_count() {
-                if self.part == Part::Connections {
-                    self.flush(empty, octets);
-                    return true;
-                }
-                (self.part, self.bucket) = (Part::Connections, 0);
-            }
-            let (writer, digest) = (&mut self.writer, &mut self.digest);
-            connections.tell_bucket(self.bucket, self.part, policy, now, |record, left_ms, data| {
-                let record = crate::wire::sync::Record { left_ms: Some(left_ms), ..wire_record(&record, data) };
-                digest.add(&record);
-                if !writer.push(&record) {
-                    let full = std::mem::replace(writer, empty.clone());
-                    Frame::Records { number, datagram: &full.finish() }.emit(octets);
-                    // The first always has room.
-                    let _ = writer.push(&record);
-                }
-            });
-            self.bucket += 1;
-        }
-        self.flush(empty, octets);
-        false
-    }
-
-    fn flush(&mut self, empty: &Writer, octets: &mut Vec<u8>) {
-        if self.writer != *empty {
-            let full = std::mem::replace(&mut self.writer, empty.clone());
-            Frame::Records { number: self.number, datagram: &full.finish() }.emit(octets);
         }
     }
 }

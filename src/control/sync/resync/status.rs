@@ -10,8 +10,9 @@ use crate::command::request::{DaemonRole, DaemonRule};
 use crate::control::Control;
 use crate::control::sync::SyncCounters;
 use crate::control::sync::resync::Warm;
+use crate::control::sync::resync::cannot::Cannot;
 use crate::control::sync::resync::client::ClientCounters;
-use crate::control::sync::resync::peer::{Cannot, Peer, Phase};
+use crate::control::sync::resync::peer::{Peer, Phase};
 use crate::control::sync::resync::server::{ServerCounters, SessionStatus};
 use crate::control::sync::resync::tracker::Tracker;
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::base::Endpoint;
 use crate::command::Request;
 use crate::command::request::DaemonRole;
-use crate::control::sync::resync::peer::{ATTEMPTS_MAX, Cannot};
+use crate::control::sync::resync::cannot::Cannot;
+use crate::control::sync::resync::peer::ATTEMPTS_MAX;
 use crate::control::sync::resync::server::SESSIONS_MAX;
 use crate::control::tests::control;
 use crate::wire::resync::{Digest, Hello, Role, Span, VERSION};
@@ -409,4 +410,67 @@ fn without_options_it_is_as_in_the_kernel() {
     let answer = control.sync_command(&["resync".into()], at(5000)).unwrap();
     assert_eq!((answer.exit, &answer.stderr[..]), (1, "lvx: resynchronisation is off\n"));
     assert!(control.sync_command(&["other".into()], at(5000)).is_err());
+}
+
+/// Frames of every kind with arbitrary contents, and arbitrary octets: nothing panics, and nothing grows.
+#[test]
+fn arbitrary_peers() {
+    let mut rng = Rng::new(77);
+    let mut greeted = 0;
+    for role in [DaemonRole::Backup, DaemonRole::Master] {
+        for round in 0..300u64 {
+            let mut control = started(role, 5);
+            let mut now = at(10);
+            let link = match role {
+                DaemonRole::Backup => linked(&mut control, now).0,
+                DaemonRole::Master => {
+                    let link = accept(&mut control, now);
+                    control.link_received(now, link, &backup_hello(5));
+                    link
+                }
+            };
+            for _ in 0..rng.below(60) {
+                let mut record = numbered(&record(rng.below(99) as u16, rng.below(12) as u16), rng.below(9));
+                if rng.below(4) == 0 {
+                    let at = rng.below(record.len() as u32) as usize;
+                    record[at] = rng.next_u32() as u8;
+                }
+                let span = Span { port: rng.below(2) as u16, count: rng.next_u32() as u16, first: rng.next_u32() };
+                let number = rng.below(3);
+                let mut octets = match (role, rng.below(8)) {
+                    (DaemonRole::Backup, 0) => octets(Frame::Records { number, datagram: &record }),
+                    (DaemonRole::Backup, 1) => octets(Frame::Again { port: span.port, datagram: &record }),
+                    (DaemonRole::Backup, 2) => octets(Frame::Gone(span)),
+                    (DaemonRole::Backup, 3) => end(number, &[]),
+                    (DaemonRole::Backup, 4) => {
+                        let mut octets = Vec::new();
+                        crate::wire::resync::emit_position(&mut octets, (0..rng.below(99)).map(|port| port << 25));
+                        octets
+                    }
+                    (DaemonRole::Master, 0 | 1) => octets(Frame::Table { number }),
+                    (DaemonRole::Master, 2 | 3) => octets(Frame::Ask(span)),
+                    _ => octets(Frame::Begin { number, entries: rng.next_u32() }),
+                };
+                if rng.below(20) == 0 {
+                    let at = rng.below(octets.len() as u32) as usize;
+                    octets[at] = rng.next_u32() as u8;
+                }
+                control.link_received(now, link, &octets);
+                control.receive_sync_from(now, Some((PEER, span.port)), &record);
+                now = now + Duration::from_millis(rng.below(300).into());
+                control.handle_timeout(now);
+                let status = control.sync_status(now);
+                assert!(status.masters.iter().all(|peer| peer.held <= 64 * tracker::HELD_MAX));
+                let sent = actions(&mut control).into_iter().map(|action| match action {
+                    LinkAction::Send { octets, .. } => octets.len(),
+                    _ => 0,
+                });
+                assert!(sent.sum::<usize>() < 1 << 20, "round {round}");
+            }
+            let status = control.sync_status(now);
+            greeted += status.served.greeted + status.resync.resyncs;
+            assert!(states(&mut control, now).len() <= 64);
+        }
+    }
+    assert!(greeted > 600, "{greeted}");
 }
