@@ -39,6 +39,8 @@ mod local;
 mod marks;
 #[path = "netns/methods.rs"]
 mod methods;
+#[path = "netns/migration.rs"]
+mod migration;
 #[path = "netns/nic_setup.rs"]
 mod nic_setup;
 #[path = "netns/pass.rs"]
@@ -47,6 +49,8 @@ mod pass;
 mod proc_files;
 #[path = "netns/protocols.rs"]
 mod protocols;
+#[path = "netns/resync.rs"]
+mod resync;
 #[path = "netns/rules.rs"]
 mod rules;
 #[path = "netns/scale.rs"]

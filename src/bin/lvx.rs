@@ -93,6 +93,12 @@ enum Command {
         #[command(subcommand)]
         command: MarkCommand,
     },
+    /// Show how far directors are together that synchronise connections, or have a backup ask for the whole table.
+    #[command(after_help = "Examples:\n  lvx sync status\n  lvx sync resync")]
+    Sync {
+        #[command(subcommand)]
+        command: SyncCommand,
+    },
     /// Change or show the addresses that stand in for clients: the pool of full NAT (ipvsadm -a … --fullnat).
     #[command(after_help = "An address must be on an interface of the director, and should serve nothing else.\n\n\
                             Example:\n  ip address add 10.2.0.200/32 dev eth1\n  \
@@ -275,6 +281,27 @@ enum MarkCommand {
 }
 
 #[derive(Subcommand, Debug)]
+enum SyncCommand {
+    /// Show role, peers, lag, what was lost and repaired, and resyncs.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have this backup ask its masters for their whole tables.
+    Resync,
+}
+
+fn sync(socket: &Path, command: &SyncCommand) -> Result<u8, String> {
+    let words: &[&str] = match command {
+        SyncCommand::Status { json: false } => &["sync", "status"],
+        SyncCommand::Status { json: true } => &["sync", "status", "--json"],
+        SyncCommand::Resync => &["sync", "resync"],
+    };
+    client::lvx(socket, words, None)
+}
+
+#[derive(Subcommand, Debug)]
 enum LocalAddressCommand {
     /// Give addresses to new connections, all of them or none.
     Add {
@@ -349,6 +376,7 @@ fn main() -> ExitCode {
             client::lvx(&arguments.socket, words, None)
         }
         Command::Vrrp { json } => show(&arguments.socket, "vrrp", &[(json, "--json")], None),
+        Command::Sync { command } => sync(&arguments.socket, &command),
         Command::LocalAddress { command } => local_address(&arguments.socket, &command),
         Command::Drops { all, json, watch } => {
             show(&arguments.socket, "drops", &[(all, "--all"), (json, "--json")], watch)

@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use lvx::config::Invocation;
 use lvx::config::options::{self as keepalived_options, FILE_DEFAULT};
 use lvx::conn::helper::HELPER_PORTS_MAX;
+use lvx::control::sync::resync::{RATE_DEFAULT, ResyncOptions};
 use lvx::host::check_file::{self, Detail};
 use lvx::host::options::{ExitStatus, Options, SOCKET_DEFAULT, SOCKET_VARIABLE, StartError};
 use lvx::host::proc_files::{INTERVAL_DEFAULT_S, ProcOptions};
@@ -103,6 +104,23 @@ struct Arguments {
     /// Let system calls poll the driver for so many microseconds instead of waiting for interrupts.
     #[arg(long, value_name = "MICROSECONDS")]
     busy_poll: Option<u32>,
+
+    /// Do not resynchronise with other directors: what sync daemons do is what the kernel's do.
+    #[arg(long)]
+    no_resync: bool,
+
+    /// The master that a sync backup asks for its whole table, without having heard it [default: each that it hears].
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_resync")]
+    resync_peer: Option<IpAddr>,
+
+    /// TCP port at which directors ask for tables [default: the number of the sync daemon's UDP port, 8848].
+    #[arg(long, value_name = "PORT", conflicts_with = "no_resync", value_parser = clap::value_parser!(u16).range(1..))]
+    resync_port: Option<u16>,
+
+    /// Connections a second that a master tells of at most when its table is asked for.
+    #[arg(long, value_name = "N", conflicts_with = "no_resync", default_value_t = RATE_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1000..))]
+    resync_rate: u32,
 
     /// Keep files like /proc/net/ip_vs* in DIR/net, for programs that read those (see lvx proc).
     #[arg(long, value_name = "DIR")]
@@ -222,6 +240,13 @@ fn options(arguments: Arguments) -> Result<Options, StartError> {
         ftp_ports,
         local_addresses: arguments.local_address.into_iter().map(Into::into).collect(),
         busy_poll_us: arguments.busy_poll,
+        resync: (!arguments.no_resync).then_some(ResyncOptions {
+            port: arguments.resync_port,
+            peer: arguments.resync_peer.map(Into::into),
+            rate: arguments.resync_rate,
+            // Chance comes with the start.
+            seed: 0,
+        }),
         proc: arguments.proc.map(|directory| ProcOptions {
             directory,
             interval_s: arguments.proc_interval,

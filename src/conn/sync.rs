@@ -20,12 +20,18 @@ use crate::conn::{sctp, tcp};
 use crate::service::sysctl::{Knob, Sysctls};
 use crate::service::{DestinationId, Method, Protocol};
 
+mod whole;
+
+pub use whole::Part;
+
 /// Controllers above a connection that are looked at; the kernel makes two at most.
 const CONTROLLERS_MAX: usize = 4;
 /// What `sync_refresh_period` cannot go below a connection's half timeout for, ticks.
 const REFRESH_BOUND_TICKS: u32 = 10 * TICKS_PER_SECOND;
 /// Records of the moment of synchronisation count repetitions in their low bits.
 const RETRIES_MASK: u32 = 0x3;
+/// Milliseconds of a tick.
+const TICK_MS: u32 = 1000 / TICKS_PER_SECOND;
 /// Timeout of a template from a datagram that tells none, seconds.
 const TEMPLATE_TIMEOUT_S: u32 = 180;
 
@@ -105,6 +111,10 @@ pub struct Synced<'a> {
     pub engine_data: &'a [u8],
     /// Packets that the entry counts from now on.
     pub packets: u32,
+    /// What is left of the timeout, milliseconds; `None` for all of it.
+    pub left_ms: Option<u32>,
+    /// An entry that was brought up to date at this moment or later knows better.
+    pub unless_since: Option<Instant>,
 }
 
 /// What became of a connection that a master told of.
@@ -114,6 +124,8 @@ pub enum Applied {
     New,
     /// Its entry was brought up to date.
     Updated,
+    /// Its entry knows better already.
+    Newer,
     /// It tells of the end of a connection that was replaced.
     Late,
     /// The table is full.
@@ -187,6 +199,13 @@ impl Table {
         if !self.is_due(entry, policy, packets, now_ticks) {
             return false;
         }
+        let (record, engine_data) = self.record_of(entry, policy);
+        send(record, engine_data.as_ref());
+        true
+    }
+
+    /// An entry as backups are told of it.
+    fn record_of(&self, entry: Entry<'_>, policy: &Policy) -> (SyncRecord, Option<EngineOctets>) {
         let engine_data = match Self::engine_record(entry) {
             0 => None,
             record => Some(self.engine_records().octets(record)),
@@ -203,8 +222,7 @@ impl Table {
             spread: self.hash(protocol, client) as u32,
             has_engine_data: engine_data.is_some(),
         };
-        send(record, engine_data.as_ref());
-        true
+        (record, engine_data)
     }
 
     /// Whether the `packets`th packet of an entry makes a record. Notes that it does.
@@ -216,22 +234,14 @@ impl Table {
             if policy.templates_only && self.has_template(entry) {
                 return false;
             }
-            let is_told = match entry.protocol() {
-                Some(Protocol::Tcp) => {
-                    let told = [tcp::ESTABLISHED, tcp::FIN_WAIT, tcp::CLOSE, tcp::CLOSE_WAIT, tcp::TIME_WAIT];
-                    is_forced = state != entry.synced_state() && state != tcp::ESTABLISHED;
-                    told.contains(&state)
-                }
-                Some(Protocol::Sctp) => {
-                    let ends = [sctp::SHUTDOWN_SENT, sctp::SHUTDOWN_RECEIVED, sctp::SHUTDOWN_ACK_SENT, sctp::CLOSED];
-                    is_forced = state != entry.synced_state() && state != sctp::ESTABLISHED;
-                    state == sctp::ESTABLISHED || ends.contains(&state)
-                }
-                Some(Protocol::Udp) | None => true,
-            };
-            if !is_told {
+            if !is_told(entry.protocol(), state) {
                 return false;
             }
+            is_forced = match entry.protocol() {
+                Some(Protocol::Tcp) => state != entry.synced_state() && state != tcp::ESTABLISHED,
+                Some(Protocol::Sctp) => state != entry.synced_state() && state != sctp::ESTABLISHED,
+                Some(Protocol::Udp) | None => false,
+            };
         }
         let timeout_ticks = entry.timeout_s() * TICKS_PER_SECOND;
         let mut end = now_ticks.wrapping_add(timeout_ticks) & !RETRIES_MASK;
@@ -328,6 +338,9 @@ impl Table {
             false => self.find_inbound(hash, &synced.key, now),
         };
         if let Some(found) = found {
+            if synced.unless_since.is_some_and(|since| found.is_restarted_since(since)) {
+                return Applied::Newer;
+            }
             if is_template || found.entry().destination_endpoint() == synced.destination {
                 self.update(&found, synced, find_destination);
                 return Applied::Updated;
@@ -429,7 +442,24 @@ impl Table {
         entry.set_state(synced.state, timeout_s);
         entry.set_in_packets(synced.packets);
         entry.set_synced_state(synced.state);
-        found.restart();
+        match synced.left_ms {
+            Some(left_ms) => found.restart_with(left_ms.div_ceil(TICK_MS)),
+            None => found.restart(),
+        }
+    }
+}
+
+/// Whether backups are told of connections of this protocol in this state.
+fn is_told(protocol: Option<Protocol>, state: State) -> bool {
+    match protocol {
+        Some(Protocol::Tcp) => {
+            [tcp::ESTABLISHED, tcp::FIN_WAIT, tcp::CLOSE, tcp::CLOSE_WAIT, tcp::TIME_WAIT].contains(&state)
+        }
+        Some(Protocol::Sctp) => {
+            let ends = [sctp::SHUTDOWN_SENT, sctp::SHUTDOWN_RECEIVED, sctp::SHUTDOWN_ACK_SENT, sctp::CLOSED];
+            state == sctp::ESTABLISHED || ends.contains(&state)
+        }
+        Some(Protocol::Udp) | None => true,
     }
 }
 

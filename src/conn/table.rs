@@ -19,7 +19,7 @@ use crate::service::{DestinationId, Destinations, Method, Protocol};
 /// What a new entry lives until its first transition, seconds (`ip_vs_conn_new`).
 const NEW_TIMEOUT_S: u32 = 3;
 /// What an expired entry that still controls others goes on with, seconds (`ip_vs_conn_expire`).
-const CONTROLLING_TIMEOUT_S: u32 = 60;
+pub(super) const CONTROLLING_TIMEOUT_S: u32 = 60;
 
 /// Entries of a bucket beyond its slots; one more is refused as if the table were full. With keyed hashes and half
 /// the slots in use, chance does not come near it.
@@ -888,6 +888,19 @@ impl<'t> Found<'t> {
     #[inline]
     pub fn restart(&self) {
         self.restart_by(self.entry.timer());
+    }
+
+    /// Gives the entry so many ticks, no more than its timeout has.
+    pub(super) fn restart_with(&self, left_ticks: u32) {
+        let whole = self.entry.timer().timeout_s() * TICKS_PER_SECOND;
+        self.set_deadline(self.now_ticks.wrapping_add(left_ticks.min(whole)));
+    }
+
+    /// True when the entry's timer was restarted at this moment or later.
+    pub(super) fn is_restarted_since(&self, since: Instant) -> bool {
+        let whole = self.entry.timer().timeout_s() * TICKS_PER_SECOND;
+        let restarted = self.entry.deadline().wrapping_sub(whole);
+        restarted.wrapping_sub(ticks(since)).cast_signed() >= 0
     }
 
     #[inline(always)]

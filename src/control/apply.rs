@@ -30,7 +30,7 @@ impl Control {
                 self.shared.connections.timeouts().set(tcp_s, tcp_fin_s, udp_s);
                 Ok(Response::Done)
             }
-            Request::StartDaemon(rule) => self.start_daemon(rule),
+            Request::StartDaemon(rule) => self.start_daemon(now, rule),
             Request::StopDaemon(role) => self.stop_daemon(now, role),
             Request::Services(only) => self.list_services(only.as_ref()),
             Request::Connections => self.list_connections(now),

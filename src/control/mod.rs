@@ -39,6 +39,7 @@ use crate::control::filter::FilterBook;
 use crate::control::latency::Begin;
 use crate::control::local_addresses::Drain;
 use crate::control::marks::MarkRules;
+use crate::control::sync::resync::LinkAction;
 use crate::control::sync::{SyncDaemon, SyncState};
 use crate::control::trash::Trash;
 use crate::forward::{NeighbourRequest, Shared};
@@ -79,6 +80,8 @@ pub enum Action {
         /// UDP payload.
         datagram: Vec<u8>,
     },
+    /// What resynchronisation needs of TCP.
+    Link(LinkAction),
     /// Write a line to the log.
     Log(String),
 }
@@ -268,6 +271,7 @@ impl Control {
     /// Does what is due by `now`: estimates, the trash, the defence, the schedulers' periodic work.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.collect_sync(now);
+        self.handle_resync_timeout(now);
         while self.next_estimate <= now {
             self.estimate();
             self.next_estimate = self.next_estimate + ESTIMATE_PERIOD;

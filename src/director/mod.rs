@@ -17,6 +17,7 @@ use crate::command::program::Output;
 use crate::command::request::{DaemonRole, DaemonRule};
 use crate::command::{Reply, Request};
 use crate::conn::TableConfig;
+use crate::control::sync::resync::LinkAction;
 use crate::control::{Action, Control};
 use crate::forward::{Forwarder, Shared, Verdict};
 use crate::port::memory::MemoryPort;
@@ -35,6 +36,7 @@ pub struct Director {
     /// The master that runs.
     master: Option<DaemonRule>,
     sync_sent: Vec<SyncSent>,
+    link_actions: Vec<LinkAction>,
 }
 
 /// A datagram that a sync master sent.
@@ -58,7 +60,15 @@ impl Director {
         let control = Control::new(Arc::clone(&shared), table_size, Instant::START);
         let forwarder = Forwarder::new(Arc::clone(&shared), 0);
         let worker = Worker::new(port, forwarder, Instant::START);
-        Self { shared, control, worker, now: Instant::START, master: None, sync_sent: Vec::new() }
+        Self {
+            shared,
+            control,
+            worker,
+            now: Instant::START,
+            master: None,
+            sync_sent: Vec::new(),
+            link_actions: Vec::new(),
+        }
     }
 
     /// Current time.
@@ -150,6 +160,25 @@ impl Director {
         std::mem::take(&mut self.sync_sent)
     }
 
+    /// Gives a backup daemon a datagram of a master's, by the port of this number from the first on.
+    pub fn receive_sync_from(&mut self, source: Address, port: u16, datagram: &[u8]) {
+        self.control.receive_sync_from(self.now, Some((source, port)), datagram);
+        self.drain();
+    }
+
+    /// What is to be done about links to other directors since the last call, in order (see
+    /// [`Control::set_resync`]). To be drained: nothing else bounds it.
+    pub fn take_link_actions(&mut self) -> Vec<LinkAction> {
+        std::mem::take(&mut self.link_actions)
+    }
+
+    /// Lets something happen to a link.
+    pub fn link<R>(&mut self, happen: impl FnOnce(&mut Control, Instant) -> R) -> R {
+        let result = happen(&mut self.control, self.now);
+        self.drain();
+        result
+    }
+
     /// The MTU of an interface of the network; the loopback interface is always there.
     fn mtu_of(&self, name: &str) -> Option<u32> {
         let (_, routes) = self.shared.routes.load();
@@ -186,6 +215,7 @@ impl Director {
                 | Action::ResolveNeighbour(_)
                 | Action::KeepNeighbour(_)
                 | Action::Log(_) => {}
+                Action::Link(action) => self.link_actions.push(action),
                 Action::StartSync(daemon) if daemon.rule.role == DaemonRole::Master => self.master = Some(daemon.rule),
                 Action::StopSync(DaemonRole::Master) => self.master = None,
                 Action::StartSync(_) | Action::StopSync(DaemonRole::Backup) => {}

@@ -18,6 +18,7 @@ mod ftp;
 mod full_nat;
 mod marks;
 mod mss;
+mod resync;
 mod sync;
 mod trace;
 mod vlan;

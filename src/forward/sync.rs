@@ -94,6 +94,11 @@ impl SyncQueue {
         Some((record, engine_data))
     }
 
+    /// Records that wait.
+    pub fn waiting(&self) -> usize {
+        self.queues.get().map_or(0, |queues| queues.records.len())
+    }
+
     /// Records that found no room.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)

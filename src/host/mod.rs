@@ -6,6 +6,7 @@ pub mod check_file;
 pub mod client;
 pub mod clock;
 pub mod cpus;
+pub mod links;
 pub mod logging;
 pub mod machine;
 mod meminfo;

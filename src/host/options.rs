@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::Address;
 use crate::config::Invocation;
+use crate::control::sync::resync::ResyncOptions;
 use crate::host::proc_files::ProcOptions;
 use crate::host::xdp::AttachMode;
 
@@ -50,6 +51,8 @@ pub struct Options {
     pub lazy_memory: bool,
     /// Busy polling, microseconds a call; `None` for none.
     pub busy_poll_us: Option<u32>,
+    /// Resynchronisation with other directors; `None` turns it off.
+    pub resync: Option<ResyncOptions>,
     /// Files like `/proc/net/ip_vs*` to be kept, if any.
     pub proc: Option<ProcOptions>,
 }

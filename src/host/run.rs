@@ -14,10 +14,12 @@ use crate::command::program;
 use crate::config::Invocation;
 use crate::conn::TableConfig;
 use crate::control::Control;
+use crate::control::sync::resync::ResyncOptions;
 use crate::forward::Shared;
 use crate::host::client;
 use crate::host::clock::Clock;
 use crate::host::cpus;
+use crate::host::links;
 use crate::host::meminfo;
 use crate::host::netlink::{Netlink, NetlinkError, NetlinkEvent};
 use crate::host::options::{ExitStatus, Options, StartError};
@@ -40,6 +42,9 @@ const ROUTES_QUIET: Duration = Duration::from_millis(5);
 const WISHES_PERIOD: Duration = Duration::from_millis(5);
 /// How often neighbours are refreshed that the kernel does not keep by itself.
 const REFRESH_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long the end waits for backups to take what they are told last.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs the director until SIGTERM or SIGINT.
 ///
@@ -98,6 +103,9 @@ pub fn run(options: Options) -> Result<(), StartError> {
         control
             .add_local_addresses(&options.local_addresses)
             .map_err(|text| StartError::new(ExitStatus::Rules, format!("local addresses: {text}")))?;
+        if let Some(resync) = options.resync {
+            control.set_resync(ResyncOptions { seed: rng.next_u64(), ..resync });
+        }
         let mut state = State::new(control, clock, xdp);
         for path in &options.marks {
             load_marks(&mut state, path)?;
@@ -182,6 +190,7 @@ async fn control_loop(
     let mut refresh = tokio::time::interval(REFRESH_PERIOD);
     let server = socket.serve(Rc::clone(state));
     tokio::pin!(server);
+    tokio::task::spawn_local(links::serve(Rc::clone(state)));
 
     tracing::info!("ready");
     // Without a supervisor there is nobody to tell.
@@ -222,6 +231,7 @@ async fn control_loop(
     }
     tracing::info!("stopping");
     state.borrow_mut().stop_sync();
+    let _ = tokio::time::timeout(LAST_WORDS, links::empty(state)).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
 }

@@ -364,6 +364,7 @@ async fn send(writer: &mut OwnedWriteHalf, octets: &[u8]) -> std::io::Result<()>
 fn is_lvx_change(words: &[String], has_stdin: bool) -> bool {
     match words.first().map(String::as_str) {
         Some("trace") => false,
+        Some("sync") => words.get(1).is_some_and(|word| word == "resync"),
         Some("latency") => words.iter().any(|word| word == "--reset"),
         Some("local-address") => words.get(1).is_some_and(|word| word != "list"),
         _ => has_stdin || words.iter().any(|word| word.contains('=')),

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::base::Instant;
+use crate::base::{Address, Instant};
 use crate::command::program::Output;
 use crate::command::request::{ConnectionInfo, DaemonRole};
 use crate::command::{Reply, Request, Response};
 use crate::control::drops::Loss;
+use crate::control::sync::resync::{LinkEnd, LinkId, Warm};
 use crate::control::{Action, Control, status};
 use crate::forward::{NeighbourRequest, Shared};
 use crate::host::clock::Clock;
+use crate::host::links::Links;
 use crate::host::meminfo;
 use crate::host::pass::PassCounters;
 use crate::host::sync::{self, SyncSockets};
@@ -48,6 +50,8 @@ pub struct State {
     owes_filter: bool,
     /// Sockets of the sync daemons.
     sync: SyncSockets,
+    /// Connections to other directors.
+    links: Links,
     /// The daemon whose sockets could not be opened.
     sync_failure: Option<(DaemonRole, io::Error)>,
     /// The virtual routers, where there is a configuration.
@@ -67,6 +71,7 @@ impl State {
             description: Vec::new(),
             owes_filter: false,
             sync: SyncSockets::default(),
+            links: Links::default(),
             sync_failure: None,
             vrrp: None,
         };
@@ -192,7 +197,67 @@ impl State {
     /// Takes the sync datagrams that have arrived.
     pub fn receive_sync(&mut self) {
         let (control, now) = (&mut self.control, self.clock.now());
-        self.sync.receive(|datagram| control.receive_sync(now, datagram));
+        self.sync.receive(|source, port, datagram| control.receive_sync_from(now, Some((source, port)), datagram));
+        self.drain();
+    }
+
+    /// The links to other directors.
+    pub const fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// The links to other directors.
+    pub const fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    /// Whether this director has the connections of its sync peers: what a director that returns waits for before it
+    /// takes an address over. It changes with each [`LinkAction::Warm`](crate::control::sync::resync::LinkAction::Warm).
+    pub fn sync_is_warm(&self) -> Warm {
+        self.control.sync_is_warm(self.clock.now())
+    }
+
+    /// A backup has connected. None when it is to be closed at once.
+    pub fn accept_link(&mut self, peer: Address) -> Option<LinkId> {
+        let link = self.control.link_accepted(self.clock.now(), peer)?;
+        self.links.add(link);
+        self.drain();
+        Some(link)
+    }
+
+    /// A link to a master is open.
+    pub fn link_opened(&mut self, link: LinkId) {
+        self.control.link_opened(self.clock.now(), link);
+        self.drain();
+    }
+
+    /// Octets have come by a link.
+    pub fn link_received(&mut self, link: LinkId, octets: &[u8]) {
+        self.control.link_received(self.clock.now(), link, octets);
+        self.go_on();
+    }
+
+    /// Octets have gone by a link.
+    pub fn link_written(&mut self, link: LinkId, octets: usize) {
+        self.control.link_written(self.clock.now(), link, octets);
+        self.go_on();
+    }
+
+    /// A link has ended.
+    pub fn link_closed(&mut self, link: LinkId, end: LinkEnd) {
+        self.links.remove(link);
+        self.control.link_closed(self.clock.now(), link, end);
+        self.drain();
+    }
+
+    /// Does what is due now: it need not wait until the control thread's loop looks at the clock.
+    fn go_on(&mut self) {
+        let now = self.clock.now();
+        if self.control.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.handle_timeout();
+        } else {
+            self.drain();
+        }
     }
 
     /// Stops the sync daemons; a master sends what it has.
@@ -219,6 +284,7 @@ impl State {
             let output = match first.as_str() {
                 "mark" => self.control.mark_command(rest, stdin),
                 "local-address" => self.control.local_address_command(rest),
+                "sync" => self.control.sync_command(rest, self.clock.now()),
                 "trace" => return self.control.trace_command(rest, stdin, self.clock.now()),
                 "drops" => {
                     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
@@ -343,6 +409,14 @@ impl State {
     }
 
     fn drain(&mut self) {
+        self.carry_out();
+        while let Some(link) = self.links.take_failure() {
+            self.control.link_closed(self.clock.now(), link, LinkEnd::NoAnswer);
+            self.carry_out();
+        }
+    }
+
+    fn carry_out(&mut self) {
         while let Some(action) = self.control.poll_action() {
             match action {
                 Action::SetFilter(filter) => self.put_filter(&filter),
@@ -356,6 +430,7 @@ impl State {
                 }
                 Action::StopSync(role) => self.sync.stop(role),
                 Action::SendSync { port, datagram } => self.sync.send(port, datagram),
+                Action::Link(action) => self.links.act(action),
                 Action::Log(text) => tracing::info!("{text}"),
             }
         }

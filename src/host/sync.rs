@@ -11,7 +11,7 @@ use std::rc::Rc;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netdevice, socket_with};
 
-use crate::base::Family;
+use crate::base::{Address, Family};
 use crate::command::request::{DaemonRole, DaemonRule, Refusal};
 use crate::control::sync::{GROUP, SyncDaemon};
 use crate::host::sys::bind_to_interface;
@@ -107,12 +107,12 @@ impl SyncSockets {
         self.receivers.clone()
     }
 
-    /// Hands over the datagrams that have arrived, a burst of each port.
-    pub fn receive(&mut self, mut take: impl FnMut(&[u8])) {
-        for receiver in &self.receivers {
+    /// Hands over the datagrams that have arrived, a burst of each port: who sent it, the number of the port, and what.
+    pub fn receive(&mut self, mut take: impl FnMut(Address, u16, &[u8])) {
+        for (port, receiver) in (0..).zip(&self.receivers) {
             for _ in 0..BURST {
-                match receiver.try_recv(&mut self.buffer) {
-                    Ok(octets) => take(&self.buffer[..octets]),
+                match receiver.try_recv_from(&mut self.buffer) {
+                    Ok((octets, source)) => take(source.ip().into(), port, &self.buffer[..octets]),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
                         tracing::debug!("sync backup: {error}");
@@ -220,7 +220,11 @@ fn group_of(rule: &DaemonRule, index: u32, port: u16) -> SocketAddr {
     }
 }
 
-fn interface_index(name: &str) -> io::Result<u32> {
+/// The number of an interface of the process's network namespace.
+///
+/// # Errors
+/// The kernel's, as when there is no such interface.
+pub fn interface_index(name: &str) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(netdevice::name_to_index(&socket, name)?)
 }

@@ -8,6 +8,8 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use crate::base::Family;
+
 /// Octets of room for what the kernel tells beside a packet.
 const CONTROL_OCTETS: usize = 128;
 
@@ -238,4 +240,17 @@ fn address_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
         }
         _ => None,
     }
+}
+
+/// Makes a socket take only packets whose hop limit is at least this (`IP_MINTTL`, `IPV6_MINHOPCOUNT`, of which rustix has
+/// no form).
+///
+/// # Errors
+/// The kernel's, as when the socket is of another family.
+pub fn require_hop_limit(socket: &impl AsFd, family: Family, least: u8) -> io::Result<()> {
+    let (level, option) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MINTTL),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
+    };
+    set_option(socket.as_fd(), level, option, least.into())
 }

@@ -7,7 +7,8 @@
 //! setter panics, as long as the length fields themselves are not changed to something longer; before it (on a view
 //! made by `new_unchecked`) each of them may.
 //!
-//! **Invariant**: nothing here allocates (but for [`pcapng`] and the datagrams that [`sync`] writes), logs or decides.
+//! **Invariant**: nothing here allocates (but for [`pcapng`], the datagrams that [`sync`] writes and the streams of
+//! [`resync`]), logs or decides.
 
 pub mod arp;
 pub mod checksum;
@@ -20,6 +21,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod neighbour;
 pub mod pcapng;
+pub mod resync;
 pub mod sctp;
 pub mod sync;
 pub mod tcp;

@@ -8,14 +8,14 @@ use std::process::Command;
 use crate::lab::{Background, Lab, Shape, expect_success, output, wait_for};
 
 /// Where the peer is, at the other end of the director's interface `sync0`.
-struct Peer {
+pub struct Peer {
     namespace: String,
     dir: PathBuf,
 }
 
 impl Peer {
     /// A node with an interface `sync0` of its own, 10.55.0.2, towards the director's, 10.55.0.1.
-    fn build(lab: &Lab, address: Option<&str>) -> Peer {
+    pub fn build(lab: &Lab, address: Option<&str>) -> Peer {
         let namespace = format!("lvx-peer-{}", std::process::id());
         expect_success(Command::new("ip").args(["netns", "add", &namespace]));
         let peer = Peer { namespace, dir: lab.dir().to_owned() };
@@ -35,25 +35,29 @@ impl Peer {
         self.dir.join("peer.sock")
     }
 
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program).env("LVX_SOCKET", self.socket());
         command
     }
 
-    fn check(&self, words: &[&str]) -> String {
+    pub fn check(&self, words: &[&str]) -> String {
         expect_success(self.command(words[0]).args(&words[1..]))
     }
 
-    fn director(&self) -> Background {
+    pub fn director(&self, options: &[&str]) -> Background {
         let mut command = self.command(env!("CARGO_BIN_EXE_lvxd"));
-        command.args(["--interface", "sync0", "--socket"]).arg(self.socket());
+        command.args(["--interface", "sync0", "--socket"]).arg(self.socket()).args(options);
         let mut director = Background::start(&mut command, self.dir.join("peer.log"));
         director.wait_until_log_has("ready");
         director
     }
 
-    fn adm(&self, line: &str) -> String {
+    pub fn lvx(&self, line: &str) -> String {
+        expect_success(self.command(env!("CARGO_BIN_EXE_lvx")).args(line.split_whitespace()))
+    }
+
+    pub fn adm(&self, line: &str) -> String {
         expect_success(self.command(env!("CARGO_BIN_EXE_lvxadm")).args(line.split_whitespace()))
     }
 }
@@ -65,7 +69,7 @@ impl Drop for Peer {
 }
 
 /// The rows of `-Lnc`, without protocol's padding and the time that is left.
-fn rows(listing: &str) -> Vec<String> {
+pub fn rows(listing: &str) -> Vec<String> {
     let words = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         [&words[..1], &words[2..]].concat().join(" ")
@@ -74,12 +78,12 @@ fn rows(listing: &str) -> Vec<String> {
 }
 
 /// Active connections of all servers of `-Ln`.
-fn active(listing: &str) -> u32 {
+pub fn active(listing: &str) -> u32 {
     let servers = listing.lines().filter_map(|line| line.trim_start().strip_prefix("-> "));
     servers.filter_map(|server| server.split_whitespace().nth(3)?.parse::<u32>().ok()).sum()
 }
 
-const RULES: [&str; 4] = [
+pub const RULES: [&str; 4] = [
     "-A -t 10.9.0.1:80 -s rr -p 300",
     "-a -t 10.9.0.1:80 -r 10.2.0.1:80 -m",
     "-a -t 10.9.0.1:80 -r 10.2.0.2:80 -m",
@@ -90,7 +94,7 @@ const RULES: [&str; 4] = [
 fn a_backup_has_the_connections_of_its_master() {
     let Some(lab) = Lab::build(Shape::TwoArms, &[]) else { return };
     let peer = Peer::build(&lab, Some("10.55.0.2/24"));
-    let (director, backup) = (lab.director(&[]), peer.director());
+    let (director, backup) = (lab.director(&[]), peer.director(&[]));
     for line in RULES {
         lab.adm(line);
         peer.adm(line);
@@ -144,7 +148,7 @@ fn a_group_of_ipv6_and_the_records_of_the_last_moment() {
     let Some(lab) = Lab::build(Shape::TwoArms, &[]) else { return };
     let peer = Peer::build(&lab, Some("10.55.0.2/24"));
     let director = lab.director(&["--sysctl", "sync_ports=4", "--sysctl", "sync_threshold=1 0"]);
-    let _backup = peer.director();
+    let _backup = peer.director(&[]);
     assert!(output(peer.command(env!("CARGO_BIN_EXE_lvx")).args(["sysctl", "sync_ports=4"])).status.success());
     for line in RULES {
         lab.adm(line);
@@ -169,7 +173,7 @@ fn a_group_of_ipv6_and_the_records_of_the_last_moment() {
 }
 
 /// The directory of the program that boots a real kernel, when it is there and complete.
-fn oracle() -> Result<PathBuf, String> {
+pub fn oracle() -> Result<PathBuf, String> {
     let dir = match std::env::var_os("LVX_ORACLE") {
         Some(dir) => PathBuf::from(dir),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/oracle"),

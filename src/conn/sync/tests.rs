@@ -6,10 +6,10 @@ use crate::conn::engine_data::data_of;
 use crate::conn::{Direction, Event, TableConfig};
 use crate::service::{Destinations, ServiceId, Tunnel};
 
-const SERVER: DestinationId = DestinationId(1);
+pub(super) const SERVER: DestinationId = DestinationId(1);
 const ROUTED: DestinationId = DestinationId(2);
 
-const POLICY: Policy = Policy {
+pub(super) const POLICY: Policy = Policy {
     threshold: 3,
     period: 50,
     refresh_ticks: 0,
@@ -19,11 +19,11 @@ const POLICY: Policy = Policy {
     version_0: false,
 };
 
-fn endpoint(address: &str, port: u16) -> Endpoint {
+pub(super) fn endpoint(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse().unwrap(), port)
 }
 
-fn table() -> Table {
+pub(super) fn table() -> Table {
     let destinations = Arc::new(Destinations::default());
     for (id, method) in [(SERVER, Method::Masquerading), (ROUTED, Method::DirectRouting)] {
         let destination = destinations.make(id);
@@ -34,11 +34,11 @@ fn table() -> Table {
     Table::new(TableConfig { connections_max: 64, bucket_bits: 0 }, destinations, &mut Rng::new(1))
 }
 
-fn key(protocol: Protocol, port: u16) -> Key {
+pub(super) fn key(protocol: Protocol, port: u16) -> Key {
     Key { protocol: Some(protocol), client: endpoint("10.1.0.1", port), other: endpoint("10.9.0.1", 80) }
 }
 
-fn new(protocol: Protocol, port: u16) -> New {
+pub(super) fn new(protocol: Protocol, port: u16) -> New {
     New {
         key: key(protocol, port),
         destination: endpoint("10.2.0.1", 8080),
@@ -283,7 +283,7 @@ fn an_end_that_is_put_off_is_told_of() {
     assert_eq!(postponed(later), []);
 }
 
-fn told(protocol: Protocol, port: u16, flags: u32, state: State) -> Synced<'static> {
+pub(super) fn told(protocol: Protocol, port: u16, flags: u32, state: State) -> Synced<'static> {
     Synced {
         key: key(protocol, port),
         destination: endpoint("10.2.0.1", 8080),
@@ -293,6 +293,8 @@ fn told(protocol: Protocol, port: u16, flags: u32, state: State) -> Synced<'stat
         timeout_s: 0,
         engine_data: &[],
         packets: 3,
+        left_ms: None,
+        unless_since: None,
     }
 }
 

@@ -63,6 +63,11 @@ impl Assembly {
         0
     }
 
+    /// Datagrams that wait, the one in the making among them.
+    pub(super) fn waiting(&self) -> usize {
+        self.full.len() + usize::from(self.building.is_some())
+    }
+
     /// When [`Assembly::take`] has something.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let flush_at = self.building.as_ref().map(|(_, since)| *since + FLUSH_AFTER);
@@ -109,6 +114,7 @@ mod tests {
             sequences: None,
             engine_name: &[],
             engine_data: &[],
+            left_ms: None,
         }
     }
 

@@ -4,10 +4,13 @@
 //! Source: `start_sync_thread`, `stop_sync_thread`, `sync_thread_master`, `ip_vs_process_message` of
 //! `net/netfilter/ipvs/ip_vs_sync.c`, Linux 6.1.
 //!
+//! **Addition**: [`resync`], between two lvx.
+//!
 //! **Deviation**: a master that is stopped sends what it has collected; the reference throws it away.
 
 mod assembly;
 mod backup;
+pub mod resync;
 
 #[cfg(test)]
 mod tests;
@@ -18,11 +21,12 @@ use crate::command::{Reply, Response};
 use crate::conn::engine_data::{EngineOctets, data_of};
 use crate::conn::sync::{Policy, SyncRecord};
 use crate::control::sync::assembly::{Assembly, Shape};
+use crate::control::sync::resync::Resync;
 use crate::control::{Action, Control};
 use crate::forward::SyncRoles;
 use crate::service::Engine;
 use crate::service::sysctl::Knob;
-use crate::wire::sync::{Record, Version};
+use crate::wire::sync::{Record, STAMP_OCTETS, Version};
 
 /// The group of IPv4 when none is given: 224.0.0.81.
 pub const GROUP: Address = Address::v4(0xe000_0051);
@@ -78,6 +82,11 @@ pub(super) struct SyncState {
     ports: u16,
     /// The MTU of an interface that a request is about to name; `None` when there is no such interface.
     known_interface: Option<(String, u32)>,
+    /// When the last datagram came.
+    last_received: Option<Instant>,
+    /// When the last one left.
+    last_sent: Option<Instant>,
+    resync: Resync,
     pub(super) counters: SyncCounters,
 }
 
@@ -94,7 +103,8 @@ impl SyncState {
 
     /// When something has to leave.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.master.as_ref()?.assemblies.iter().filter_map(Assembly::next_deadline).min()
+        let assemblies = self.master.iter().flat_map(|master| &master.assemblies);
+        assemblies.filter_map(Assembly::next_deadline).chain(self.resync.next_deadline()).min()
     }
 }
 
@@ -120,7 +130,7 @@ impl Control {
         self.sync.master.is_some()
     }
 
-    pub(super) fn start_daemon(&mut self, rule: DaemonRule) -> Reply {
+    pub(super) fn start_daemon(&mut self, now: Instant, rule: DaemonRule) -> Reply {
         let is_mixed = self.services.iter().any(|service| {
             let family = service.rule.key.family();
             service.servers.iter().any(|server| server.rule.endpoint.address.family() != family)
@@ -152,7 +162,12 @@ impl Control {
         }
         self.update_sync_roles();
         let buffer_octets = self.shared.sysctls.get(Knob::SyncSockSize).clamp(0, i64::from(i32::MAX)) as u32;
-        self.actions.push_back(Action::StartSync(SyncDaemon { rule, ports: self.sync.ports, buffer_octets }));
+        let ports = self.sync.ports;
+        self.actions.push_back(Action::StartSync(SyncDaemon { rule: rule.clone(), ports, buffer_octets }));
+        match rule.role {
+            DaemonRole::Master => self.start_server(now, &rule, ports),
+            DaemonRole::Backup => self.start_client(now),
+        }
         Ok(Response::Done)
     }
 
@@ -162,14 +177,20 @@ impl Control {
                 self.collect_sync(now);
                 let mut master = self.sync.master.take().ok_or(Refusal::NoService)?;
                 self.shared.connections.note_postponed(false);
-                for (port, assembly) in master.assemblies.iter_mut().enumerate() {
-                    while let Some(datagram) = assembly.take_last() {
+                let octets_max = longest_numbered(&master.rule);
+                let mut last = Vec::new();
+                for (port, assembly) in (0..).zip(&mut master.assemblies) {
+                    while let Some(mut datagram) = assembly.take_last() {
                         self.sync.counters.datagrams_sent += 1;
-                        self.actions.push_back(Action::SendSync { port: port as u16, datagram });
+                        self.sync.resync.number(now, port, &mut datagram, octets_max);
+                        last.push((port, datagram.clone()));
+                        self.actions.push_back(Action::SendSync { port, datagram });
                     }
                 }
+                self.end_server(&last);
             }
             DaemonRole::Backup => {
+                self.end_client(now);
                 self.sync.backup.take().ok_or(Refusal::NoService)?;
             }
         }
@@ -194,7 +215,10 @@ impl Control {
         let Some(master) = &mut self.sync.master else { return };
         let sysctls = &self.shared.sysctls;
         let policy = Policy::of(sysctls);
-        let octets_max = usize::from(master.rule.sync_maxlen);
+        let longest = usize::from(master.rule.sync_maxlen);
+        let longest_numbered = longest_numbered(&master.rule);
+        let number_octets = if self.sync.resync.is_numbering() { STAMP_OCTETS } else { 0 };
+        let octets_max = longest.saturating_sub(number_octets);
         let queue_max = usize::try_from(sysctls.get(Knob::SyncQlenMax)).unwrap_or(0);
         let version = if policy.version_0 { Version::V0 } else { Version::V1 };
         let shape = Shape { version, syncid: master.rule.syncid, octets_max, queue_max };
@@ -216,13 +240,23 @@ impl Control {
             }
         }
         self.shared.connections.synchronise_postponed(&policy, now, |record, data| add(&record, data));
-        for (port, assembly) in master.assemblies.iter_mut().enumerate() {
-            while let Some(datagram) = assembly.take(now) {
+        let lost_by_workers: u64 = self.shared.workers.iter().map(|worker| worker.sync_queue.lost()).sum();
+        self.sync.resync.note_lost(now, counters.datagrams_lost + lost_by_workers);
+        for (port, assembly) in (0..).zip(&mut master.assemblies) {
+            while let Some(mut datagram) = assembly.take(now) {
                 counters.datagrams_sent += 1;
-                self.actions.push_back(Action::SendSync { port: port as u16, datagram });
+                self.sync.last_sent = Some(now);
+                self.sync.resync.number(now, port, &mut datagram, longest_numbered);
+                self.actions.push_back(Action::SendSync { port, datagram });
             }
         }
     }
+}
+
+/// Octets of the longest datagram that may get a number: where a record alone is longer than datagrams should be, what any
+/// backup takes.
+fn longest_numbered(rule: &DaemonRule) -> usize {
+    u32::from(rule.sync_maxlen).max(BACKUP_OCTETS_MIN) as usize
 }
 
 /// A rule in which nothing is left to a default.
@@ -264,5 +298,6 @@ fn wire_record<'a>(record: &SyncRecord, engine_data: Option<&'a EngineOctets>) -
         // There is one engine.
         engine_name: if data.is_empty() { &[] } else { Engine::Sip.name().as_bytes() },
         engine_data: data,
+        left_ms: None,
     }
 }

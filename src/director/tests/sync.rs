@@ -17,7 +17,7 @@ fn told(method: u8) -> Vec<u8> {
     datagram
 }
 
-fn start_daemon(director: &mut Director, role: DaemonRole) {
+pub(super) fn start_daemon(director: &mut Director, role: DaemonRole) {
     let interface = "eth0".to_owned();
     let rule = DaemonRule { role, interface, syncid: 5, sync_maxlen: 0, group: None, port: 0, ttl: 0 };
     director.execute(Request::StartDaemon(rule)).unwrap();

@@ -32,14 +32,20 @@
 //!
 //! **Deviation**: a sequence option is written right. The reference's sender fills it with rubbish; its receiver and
 //! later kernels read what is written here.
+//!
+//! **Additions**, both as options that whoever does not know them skips: the time that an entry has left
+//! ([`Record::left_ms`]), and a datagram's number, as the last option of its last entry ([`Stamp`]). (The header's zero
+//! field is no place for it: with anything else there the kernel takes a datagram for one of version 0.)
 
 mod read;
+mod stamp;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use read::{Flaw, Message, Records};
+pub use stamp::{STAMP_OCTETS, Stamp, put_stamp};
 pub use write::Writer;
 
 use crate::base::{Endpoint, Family};
@@ -75,6 +81,10 @@ mod option {
     pub const SEQUENCES: u8 = 1;
     pub const ENGINE_DATA: u8 = 2;
     pub const ENGINE_NAME: u8 = 3;
+    /// Of lvx: milliseconds that the entry has left, 32 bits.
+    pub const LEFT: u8 = 0x20;
+    /// Of lvx: the datagram's number.
+    pub const STAMP: u8 = 0x21;
     /// Who does not know the option may skip it.
     pub const MAY_BE_SKIPPED: u8 = 0x40;
 }
@@ -124,6 +134,8 @@ pub struct Record<'a> {
     pub engine_name: &'a [u8],
     /// Data of the persistence engine; empty for none.
     pub engine_data: &'a [u8],
+    /// What is left of the timeout, milliseconds; where it is not told, all of it.
+    pub left_ms: Option<u32>,
 }
 
 impl Record<'_> {

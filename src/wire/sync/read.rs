@@ -1,6 +1,7 @@
 //! Datagrams that a backup receives: hostile until they are read.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::base::{Address, Endpoint, Family};
 use crate::wire::sync::{
@@ -59,6 +60,14 @@ impl<'a> Message<'a> {
             Some(&[entries, 1, 0, 0]) if octets[0] == 0 => Self { octets, version: Version::V1, syncid, entries },
             _ => Self { octets, version: Version::V0, syncid, entries: octets[0] },
         })
+    }
+
+    /// The octets of its last connection, so far as those before it tell where that begins; none in version 0.
+    pub(super) fn last_entry(&self) -> Option<&'a [u8]> {
+        if self.version == Version::V0 {
+            return None;
+        }
+        last_entry(self.octets, self.entries).and_then(|range| self.octets.get(range))
     }
 
     /// Its connections, in order.
@@ -138,8 +147,25 @@ impl<'a> Records<'a> {
             sequences,
             engine_name: &[],
             engine_data: &[],
+            left_ms: None,
         })
     }
+}
+
+/// Where the last of so many entries of a version 1 datagram lies; none when they do not fit.
+pub(super) fn last_entry(octets: &[u8], entries: u8) -> Option<Range<usize>> {
+    let mut start = HEADER_OCTETS;
+    let mut last = None;
+    for _ in 0..entries {
+        let rest = octets.get(start..).filter(|rest| rest.len() >= FIXED_OCTETS)?;
+        let size = usize::from(get_u16(rest, 2..4) & SIZE_MASK);
+        if !(FIXED_OCTETS..=rest.len()).contains(&size) {
+            return None;
+        }
+        last = Some(start..start + size);
+        start += size.next_multiple_of(ALIGNMENT);
+    }
+    last
 }
 
 /// Reads an entry of which at least the fixed part may be there.
@@ -173,6 +199,7 @@ fn entry_v1(entry: &[u8]) -> Result<Record<'_>, Flaw> {
         sequences: None,
         engine_name: &[],
         engine_data: &[],
+        left_ms: None,
     };
     read_options(options, &mut record)?;
     // An address of IPv6 that reads as one of IPv4 here (see `base::Address`) is nobody's.
@@ -200,6 +227,9 @@ fn read_options<'a>(mut options: &'a [u8], record: &mut Record<'a>) -> Result<()
                 record.engine_name = data;
             }
             option::SEQUENCES | option::ENGINE_DATA | option::ENGINE_NAME => return Err(Flaw::Fatal),
+            option::LEFT if data.len() == 4 && kind & option::MAY_BE_SKIPPED != 0 => {
+                record.left_ms = Some(get_u32(data, 0..4));
+            }
             _ => is_known &= kind & option::MAY_BE_SKIPPED != 0,
         }
         options = rest;

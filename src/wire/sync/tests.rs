@@ -19,6 +19,7 @@ fn record() -> Record<'static> {
         sequences: None,
         engine_name: &[],
         engine_data: &[],
+        left_ms: None,
     }
 }
 
@@ -112,6 +113,7 @@ fn arbitrary(rng: &mut Rng, version: Version) -> Record<'static> {
         sequences,
         engine_name: name,
         engine_data: data,
+        left_ms: (version == Version::V1 && rng.below(2) == 0).then(|| rng.next_u32()),
     }
 }
 

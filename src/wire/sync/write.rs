@@ -6,6 +6,9 @@ use crate::wire::sync::{
     HEADER_OCTETS, HEADER_OCTETS_V0, Record, SEQUENCES_OCTETS, Sequence, TYPE_V6, Version, address_octets, option,
 };
 
+/// Octets of the time that is left.
+const LEFT_OCTETS: usize = 4;
+
 /// A datagram to which records are added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Writer {
@@ -93,6 +96,10 @@ impl Writer {
                 self.octets.extend_from_slice(data);
             }
         }
+        if let Some(left_ms) = record.left_ms {
+            self.octets.extend([option::LEFT | option::MAY_BE_SKIPPED, LEFT_OCTETS as u8]);
+            self.put_u32(left_ms);
+        }
     }
 
     fn write_v0(&mut self, record: &Record<'_>) {
@@ -139,6 +146,7 @@ fn size(version: Version, record: &Record<'_>) -> usize {
                 + optional(sequences)
                 + optional(engine_data(record).len())
                 + optional(engine_name(record).len())
+                + optional(if record.left_ms.is_some() { LEFT_OCTETS } else { 0 })
         }
     }
 }
