@@ -132,8 +132,7 @@ impl<T: Zeroed> Slab<T> {
             return Self::new(length);
         };
         let slab = Self { start, length, source: Source::Hugetlb { base, octets } };
-        // SAFETY: the range is the mapping just made, and this advice changes no content.
-        match unsafe { mm::madvise(base, octets, mm::Advice::LinuxPopulateWrite) } {
+        match slab.try_populate() {
             // Before Linux 5.14 there is no such advice.
             Ok(()) | Err(rustix::io::Errno::INVAL) => slab,
             Err(_) => Self::new(length),
@@ -176,12 +175,15 @@ impl<T: Zeroed> Slab<T> {
     /// Has the kernel give all of its memory now, so that nobody waits for a page later. Where it declines (before Linux
     /// 5.14, or for want of memory), pages come as they are touched.
     pub fn populate(&self) {
-        let octets = self.octets();
-        if octets >= HUGE_PAGE {
-            let start = self.start.as_ptr().cast::<c_void>();
-            // SAFETY: the range is this slab's own, and this advice changes no content.
-            let _ = unsafe { mm::madvise(start, octets, mm::Advice::LinuxPopulateWrite) };
+        if self.octets() >= HUGE_PAGE {
+            let _ = self.try_populate();
         }
+    }
+
+    fn try_populate(&self) -> rustix::io::Result<()> {
+        let start = self.start.as_ptr().cast::<c_void>();
+        // SAFETY: the range is this slab's own, and this advice changes no content.
+        unsafe { mm::madvise(start, self.octets(), mm::Advice::LinuxPopulateWrite) }
     }
 }
 

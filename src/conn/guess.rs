@@ -57,32 +57,11 @@ impl Table {
     }
 
     /// The guessed entry, its bucket held, when it is there and `matches`, and nothing about it is unusual.
+    ///
+    /// Two connections may be answered alike, and the one that stands in front has the server's packet: with `IS_ANSWER`,
+    /// another that has come there since the guess makes it none.
     #[inline(always)]
-    pub fn find_guessed(
-        &self,
-        hash: u64,
-        guess: Guess,
-        now_ticks: u32,
-        matches: impl FnOnce(Entry<'_>) -> bool,
-    ) -> Option<Found<'_>> {
-        self.check::<false>(hash, guess, now_ticks, matches)
-    }
-
-    /// As [`Table::find_guessed`], for a server's answer. Two connections may be answered alike, and the one that stands in
-    /// front has it; another may have come there since the guess.
-    #[inline(always)]
-    pub fn find_guessed_first(
-        &self,
-        hash: u64,
-        guess: Guess,
-        now_ticks: u32,
-        matches: impl FnOnce(Entry<'_>) -> bool,
-    ) -> Option<Found<'_>> {
-        self.check::<true>(hash, guess, now_ticks, matches)
-    }
-
-    #[inline(always)]
-    fn check<const IS_FIRST: bool>(
+    pub fn find_guessed<const IS_ANSWER: bool>(
         &self,
         hash: u64,
         guess: Guess,
@@ -99,7 +78,7 @@ impl Table {
             && matches(entry)
             && entry.flags().is_usual()
             && !entry.is_expired(now_ticks)
-            && (!IS_FIRST || held.bucket.tagged(tag(hash)).next() == Some(slot));
+            && (!IS_ANSWER || held.bucket.tagged(tag(hash)).next() == Some(slot));
         is_it.then(|| Found::new(self, held, entry, Some(guess.slot), now_ticks))
     }
 }

@@ -504,18 +504,14 @@ impl Table {
         now_ticks: u32,
     ) -> Result<Inserted<'t>, NoCell> {
         let template = new.flags.has(Flags::TEMPLATE);
+        if self.is_chained_out(bucket.bucket) {
+            return Ok(Inserted::Full);
+        }
         let cell = match new.family() {
             Family::V4 => self.v4.allocate(),
             Family::V6 => self.v6.allocate(),
         };
         let Some(entry) = cell else { return Err(NoCell) };
-        if self.is_chained_out(bucket.bucket) {
-            match new.family() {
-                Family::V4 => self.v4.free_unused(entry.id()),
-                Family::V6 => self.v6.free_unused(entry.id()),
-            }
-            return Ok(Inserted::Full);
-        }
         let timeout_s = if new.timeout_s == 0 { NEW_TIMEOUT_S } else { new.timeout_s };
         entry.set_key(new.key.client, new.key.other);
         entry.set_destination_endpoint(new.destination);

@@ -34,6 +34,7 @@ use crate::base::{Address, Family};
 use crate::route::{AddressInfo, Database, LinkInfo, NeighbourInfo, RouteInfo};
 
 mod translate;
+pub(in crate::host) use translate::own_address;
 
 /// Neighbours that are kept resolved.
 pub const KEPT_NEIGHBOURS_MAX: usize = 65536;

@@ -56,6 +56,23 @@ pub struct Counters {
     pub lower_not_told: u64,
 }
 
+impl Counters {
+    /// Advertisements to us that were refused.
+    pub const fn refused(&self) -> u64 {
+        self.packet_length_errors
+            + self.interval_errors
+            + self.hop_limit_errors
+            + self.type_errors
+            + self.address_list_errors
+            + self.invalid_authentication_types
+            + self.authentication_mismatches
+            + self.authentication_failures
+            + self.checksum_errors
+            + self.version_errors
+            + self.sender_errors
+    }
+}
+
 /// Why an advertisement does not count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {

@@ -40,14 +40,7 @@ pub struct Lab {
 impl Lab {
     /// A lab in which `tools` are there; `None` when the test has to be skipped, which is then said.
     pub fn build(shape: Shape, tools: &[&str]) -> Option<Lab> {
-        let turn = match take_turn(tools) {
-            Ok(turn) => turn,
-            Err(why) => {
-                assert!(std::env::var_os("LVX_NETNS_REQUIRED").is_none(), "cannot run: {why}");
-                println!("skipped: {why}");
-                return None;
-            }
-        };
+        let turn = take_turn(tools)?;
         let prefix = std::env::var("LVX_NETNS_PREFIX").unwrap_or_else(|_| "test".into());
         let name = format!("{prefix}-{}-{}", std::process::id(), LABS_BUILT.fetch_add(1, Relaxed));
         let words: &[&str] = match shape {
@@ -283,8 +276,17 @@ fn script(lab: &str) -> Command {
     command
 }
 
-/// Waits for the lock that lets one lab stand at a time; or says why none can be built here.
-pub fn take_turn(tools: &[&str]) -> Result<File, String> {
+/// Waits for the lock that lets one lab stand at a time; `None` when the test has to be skipped, which is then said.
+pub fn take_turn(tools: &[&str]) -> Option<File> {
+    let turn = try_turn(tools);
+    if let Err(why) = &turn {
+        assert!(std::env::var_os("LVX_NETNS_REQUIRED").is_none(), "cannot run: {why}");
+        println!("skipped: {why}");
+    }
+    turn.ok()
+}
+
+fn try_turn(tools: &[&str]) -> Result<File, String> {
     if !geteuid().is_root() {
         return Err("needs root".into());
     }

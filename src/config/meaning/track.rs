@@ -144,19 +144,7 @@ impl Context<'_> {
     /// A `vrrp_track_process`.
     pub fn read_process(&mut self, node: &Node<'_>) {
         let own = node.word(0);
-        let mut track = TrackProcess {
-            name: name(own),
-            program: name(""),
-            arguments: None,
-            matching: ArgumentMatch::Exact,
-            compares_command: false,
-            weight: 0,
-            is_reversed: false,
-            quorum: 1,
-            quorum_max: None,
-            fork_delay: Duration::ZERO,
-            terminate_delay: Duration::ZERO,
-        };
+        let mut track = TrackProcess::new(name(own));
         let mut is_given = false;
         for child in &node.children {
             let value = child.value(0);

@@ -84,6 +84,25 @@ pub struct TrackProcess {
     pub terminate_delay: Duration,
 }
 
+impl TrackProcess {
+    /// One with keepalived's defaults and without a program.
+    pub fn new(name: Name) -> Self {
+        Self {
+            name,
+            program: "".into(),
+            arguments: None,
+            matching: ArgumentMatch::Exact,
+            compares_command: false,
+            weight: 0,
+            is_reversed: false,
+            quorum: 1,
+            quorum_max: None,
+            fork_delay: Duration::ZERO,
+            terminate_delay: Duration::ZERO,
+        }
+    }
+}
+
 /// A `bfd_instance`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BfdInstance {

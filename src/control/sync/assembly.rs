@@ -102,20 +102,7 @@ mod tests {
 
     fn record() -> Record<'static> {
         let endpoint = Endpoint::new(Address::v4(1), 1);
-        Record {
-            protocol: 6,
-            flags: 0,
-            state: 1,
-            client: endpoint,
-            virtual_service: endpoint,
-            destination: endpoint,
-            mark: 0,
-            timeout_s: 900,
-            sequences: None,
-            engine_name: &[],
-            engine_data: &[],
-            left_ms: None,
-        }
+        Record::example(endpoint, endpoint, endpoint)
     }
 
     fn at(milliseconds: u64) -> Instant {

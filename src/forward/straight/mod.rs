@@ -218,12 +218,12 @@ impl Forwarder {
     fn follow_client<const TELLS: bool>(&mut self, frame: &[u8], one: &mut Straight) -> bool {
         let (road, connections) = (self.road, &self.shared.connections);
         let found = match one.family {
-            Family::V4 => connections.find_guessed(one.hash, one.guess, road.now_ticks, |entry| {
+            Family::V4 => connections.find_guessed::<false>(one.hash, one.guess, road.now_ticks, |entry| {
                 entry.is_between_v4(one.protocol, one.addresses, one.ports)
             }),
             Family::V6 => {
                 let (client, service) = read::addresses_v6(frame);
-                connections.find_guessed(one.hash, one.guess, road.now_ticks, |entry| {
+                connections.find_guessed::<false>(one.hash, one.guess, road.now_ticks, |entry| {
                     entry.is_between_v6(one.protocol, client, service, one.ports)
                 })
             }
@@ -274,7 +274,7 @@ impl Forwarder {
         let (road, connections) = (self.road, &self.shared.connections);
         let (server, client) = read::endpoints(frame, one);
         let matches = |entry: crate::conn::Entry<'_>| entry.is_answered_by(one.protocol, server, client);
-        let found = connections.find_guessed_first(one.hash, one.guess, road.now_ticks, matches);
+        let found = connections.find_guessed::<true>(one.hash, one.guess, road.now_ticks, matches);
         let Some(found) = found else { return false };
         let destination = found.entry().destination();
         if self.lanes.get(self.counters(), destination).is_none() {

@@ -102,8 +102,8 @@ fn mac(octets: &[u8]) -> Option<MacAddress> {
     octets.try_into().ok().map(MacAddress)
 }
 
-/// The address, and whether it may be used.
-fn address(message: &AddressMessage) -> Option<(AddressInfo, bool)> {
+/// The interface's own address, and all of its flags.
+pub(in crate::host) fn own_address(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     let (mut local, mut remote) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(u32::from(AddressHeaderFlags::bits(&message.header.flags)));
     for attribute in &message.attributes {
@@ -115,7 +115,12 @@ fn address(message: &AddressMessage) -> Option<(AddressInfo, bool)> {
         }
     }
     // On a point-to-point link "address" is the peer's.
-    let ip: IpAddr = local.or(remote)?;
+    Some((local.or(remote)?, flags))
+}
+
+/// The address, and whether it may be used.
+fn address(message: &AddressMessage) -> Option<(AddressInfo, bool)> {
+    let (ip, flags) = own_address(message)?;
     let tentative = flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
     let usable = !tentative && !flags.contains(AddressFlags::Dadfailed);
     let info = AddressInfo {

@@ -1,14 +1,14 @@
 //! Interfaces and their addresses, as the kernel tells of them; pure, without a socket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::base::{Address, MacAddress};
+use crate::host::netlink::own_address;
 use crate::vrrp::{self, Name};
 
 /// An interface.
@@ -170,23 +170,14 @@ impl Links {
 
 /// Interface, address, prefix, and whether it may be used.
 fn read_address(message: &AddressMessage) -> Option<(u32, Address, u8, bool)> {
-    let (mut local, mut remote) = (None::<IpAddr>, None);
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => remote = Some(*ip),
-            AddressAttribute::Flags(all) => flags = *all,
-            _ => {}
-        }
-    }
-    // On a point-to-point link "address" is the peer's.
-    let address = local.or(remote)?.into();
-    Some((message.header.index, address, message.header.prefix_len, !flags.contains(AddressFlags::Dadfailed)))
+    let (address, flags) = own_address(message)?;
+    Some((message.header.index, address.into(), message.header.prefix_len, !flags.contains(AddressFlags::Dadfailed)))
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::address::AddressAttribute;
+
     use super::*;
 
     fn link(index: u32, name: &str, flags: LinkFlags) -> RouteNetlinkMessage {

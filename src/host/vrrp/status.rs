@@ -155,42 +155,10 @@ fn why(routers: &Routers, now: Instant, position: usize) -> Vec<String> {
     };
     // Both may be MASTER because each refuses what the other says.
     if let Some((at, reason)) = instance.refused() {
-        let count = refused_count(instance.counters());
+        let count = instance.counters().refused();
         lines.push(format!("{count} advertisements were refused, the last {:.3} s ago: {reason}", seconds(at)));
     }
     lines
-}
-
-fn refused_count(counters: &Counters) -> u64 {
-    let Counters {
-        packet_length_errors,
-        interval_errors,
-        hop_limit_errors,
-        type_errors,
-        address_list_errors,
-        invalid_authentication_types,
-        authentication_mismatches,
-        authentication_failures,
-        checksum_errors,
-        version_errors,
-        sender_errors,
-        ..
-    } = *counters;
-    [
-        packet_length_errors,
-        interval_errors,
-        hop_limit_errors,
-        type_errors,
-        address_list_errors,
-        invalid_authentication_types,
-        authentication_mismatches,
-        authentication_failures,
-        checksum_errors,
-        version_errors,
-        sender_errors,
-    ]
-    .iter()
-    .sum()
 }
 
 fn counters(counters: &Counters) -> Vec<(&'static str, u64)> {

@@ -174,20 +174,7 @@ fn arbitrary_bodies_do_not_panic() {
 
 fn record(port: u16) -> Record<'static> {
     let endpoint = Endpoint::new(Address::v4(7), port);
-    Record {
-        protocol: 6,
-        flags: 0,
-        state: 1,
-        client: endpoint,
-        virtual_service: endpoint,
-        destination: endpoint,
-        mark: 0,
-        timeout_s: 900,
-        sequences: None,
-        engine_name: &[],
-        engine_data: &[],
-        left_ms: Some(5),
-    }
+    Record { left_ms: Some(5), ..Record::example(endpoint, endpoint, endpoint) }
 }
 
 fn digest(records: &[Record<'_>]) -> Digest {

@@ -138,6 +138,27 @@ pub struct Record<'a> {
     pub left_ms: Option<u32>,
 }
 
+#[cfg(test)]
+impl Record<'static> {
+    /// A TCP connection of these endpoints, for tests.
+    pub(crate) const fn example(client: Endpoint, virtual_service: Endpoint, destination: Endpoint) -> Self {
+        Self {
+            protocol: 6,
+            flags: 0,
+            state: 1,
+            client,
+            virtual_service,
+            destination,
+            mark: 0,
+            timeout_s: 900,
+            sequences: None,
+            engine_name: &[],
+            engine_data: &[],
+            left_ms: None,
+        }
+    }
+}
+
 impl Record<'_> {
     /// The family of its addresses.
     pub const fn family(&self) -> Family {

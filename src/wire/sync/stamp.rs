@@ -71,20 +71,7 @@ mod tests {
     fn record(v6: bool, left_ms: Option<u32>) -> Record<'static> {
         let address = if v6 { Address::v6(0xfd00 << 112 | 7) } else { Address::v4(7) };
         let endpoint = Endpoint::new(address, 80);
-        Record {
-            protocol: 6,
-            flags: 0,
-            state: 1,
-            client: endpoint,
-            virtual_service: endpoint,
-            destination: endpoint,
-            mark: 0,
-            timeout_s: 900,
-            sequences: None,
-            engine_name: &[],
-            engine_data: &[],
-            left_ms,
-        }
+        Record { left_ms, ..Record::example(endpoint, endpoint, endpoint) }
     }
 
     fn datagram(version: Version, records: &[Record<'_>]) -> Vec<u8> {

@@ -40,20 +40,9 @@ fn at(milliseconds: u64) -> Instant {
 }
 
 fn record(port: u16, state: u16) -> Record<'static> {
-    Record {
-        protocol: 6,
-        flags: 0,
-        state,
-        client: Endpoint::new(Address::v4(0x0a01_0001), port),
-        virtual_service: Endpoint::new(Address::v4(0x0a09_0001), 80),
-        destination: Endpoint::new(Address::v4(0x0a02_0001), 80),
-        mark: 0,
-        timeout_s: 900,
-        sequences: None,
-        engine_name: &[],
-        engine_data: &[],
-        left_ms: None,
-    }
+    let endpoint = |address, port| Endpoint::new(Address::v4(address), port);
+    let (client, server) = (endpoint(0x0a01_0001, port), endpoint(0x0a02_0001, 80));
+    Record { state, ..Record::example(client, endpoint(0x0a09_0001, 80), server) }
 }
 
 fn datagram(record: &Record<'_>) -> Vec<u8> {

@@ -66,19 +66,7 @@ fn files_begin_with_a_number() {
 
 #[test]
 fn command_lines_are_compared_as_wished() {
-    let mut definition = TrackProcess {
-        name: "p".into(),
-        program: "/usr/sbin/named".into(),
-        arguments: None,
-        matching: ArgumentMatch::Exact,
-        compares_command: false,
-        weight: 0,
-        is_reversed: false,
-        quorum: 1,
-        quorum_max: None,
-        fork_delay: Duration::ZERO,
-        terminate_delay: Duration::ZERO,
-    };
+    let mut definition = TrackProcess { program: "/usr/sbin/named".into(), ..TrackProcess::new("p".into()) };
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     assert!(matches(&definition, &words("named -u bind")));
     definition.arguments = Some(vec!["-u".into(), "bi".into()]);
