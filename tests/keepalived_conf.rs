@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -64,6 +64,24 @@ fn a_good_file_is_dumped() {
     let (status, dump, _) = run(directory.keepalived(), &["-d", "-i", "two", "-f", &conf]);
     assert_eq!(status, Some(0));
     assert!(dump.contains("   Priority = 120\n"), "{dump}");
+}
+
+/// `lvxd --dump-conf -f FILE | head -1`.
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let directory = Directory::new("pipe");
+    let instance = |number: u32| {
+        let lines = "interface lo\nvirtual_ipaddress {\n10.0.0.1\n}\n}\n";
+        format!("vrrp_instance V{number} {{\nvirtual_router_id {number}\n{lines}")
+    };
+    // Several times what a pipe holds.
+    let conf = directory.file("a.conf", &(1..=250).map(instance).collect::<String>());
+    let mut lvxd = Command::new(env!("CARGO_BIN_EXE_lvxd"));
+    lvxd.args(["--dump-conf", "-f", &conf]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = lvxd.spawn().expect("the program runs");
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().expect("the program ends");
+    assert_eq!((status.code(), String::from_utf8_lossy(&stderr).into_owned()), (Some(0), String::new()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgGroup, Parser, ValueEnum};
 use lvx::config::Invocation;
 use lvx::config::options::{self as keepalived_options, FILE_DEFAULT};
 use lvx::conn::helper::HELPER_PORTS_MAX;
@@ -20,11 +20,15 @@ use lvx::host::{cpus, logging, run};
 /// Runs in the foreground until SIGTERM or SIGINT. Everything that is no packet of a virtual service passes to the
 /// kernel untouched. Configure it with ipvsadm's commands through lvxadm.
 #[derive(Parser, Debug)]
-#[command(name = "lvxd", version, after_help = EXIT_STATUSES)]
+#[command(
+    name = "lvxd",
+    version,
+    after_help = EXIT_STATUSES,
+    group = ArgGroup::new("task").args(["interface", "config", "config_test", "dump_conf"]).required(true).multiple(true)
+)]
 struct Arguments {
     /// Interfaces to serve; packets are balanced on and between them. Without any, and with --config, VRRP runs alone.
-    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',',
-          required_unless_present_any = ["config", "config_test", "dump_conf"])]
+    #[arg(short, long, value_name = "IF[,IF…]", value_delimiter = ',')]
     interface: Vec<String>,
 
     /// keepalived.conf: virtual routers. SIGHUP reads it anew. [-t and --dump-conf: /etc/keepalived/keepalived.conf]

@@ -368,7 +368,8 @@ impl Client {
     }
 }
 
-fn print(stdout: &[u8], stderr: &[u8]) -> io::Result<()> {
+/// Writes both. A reader that has gone is no error.
+pub(in crate::host) fn print(stdout: &[u8], stderr: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     quiet_pipe(out.write_all(stdout).and_then(|()| out.flush()))?;
     quiet_pipe(io::stderr().lock().write_all(stderr))
