@@ -150,7 +150,7 @@ impl Table {
             }
             numbers.insert(one.id.0, entry.id());
             let held = Held::lock(self.bucket_of(one.hash));
-            self.link(held.bucket, one.hash, entry, ticks(now));
+            self.link(held.bucket, held.bucket.free_slot(), one.hash, entry, ticks(now));
         }
         for one in taken {
             let (Some(id), Some(partner)) = (numbers.get(&one.id.0), numbers.get(&one.partner.0)) else { continue };

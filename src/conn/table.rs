@@ -504,7 +504,8 @@ impl Table {
         now_ticks: u32,
     ) -> Result<Inserted<'t>, NoCell> {
         let template = new.flags.has(Flags::TEMPLATE);
-        if self.is_chained_out(bucket.bucket) {
+        let free_slot = bucket.bucket.free_slot();
+        if free_slot.is_none() && self.is_chained_out(bucket.bucket) {
             return Ok(Inserted::Full);
         }
         let cell = match new.family() {
@@ -531,7 +532,7 @@ impl Table {
         if new.destination_id != DestinationId::NONE {
             self.destinations.bind(new.destination_id, template);
         }
-        let linked = self.link(bucket.bucket, hash, entry, now_ticks);
+        let linked = self.link(bucket.bucket, free_slot, hash, entry, now_ticks);
         let slot = self.bring_forward(bucket.bucket, hash, entry, linked, now_ticks);
         Ok(Inserted::New(Found::new(self, bucket, entry, slot, now_ticks)))
     }
@@ -704,9 +705,16 @@ impl Table {
         }
     }
 
-    /// Puts an entry into a free slot and gives its number, or at the head of the overflow chain.
-    pub(super) fn link(&self, bucket: Bucket<'_>, hash: u64, entry: Entry<'_>, now_ticks: u32) -> Option<u8> {
-        if let Some(slot) = bucket.free_slot() {
+    /// Puts an entry into the bucket's free slot and gives its number, or at the head of the overflow chain.
+    pub(super) fn link(
+        &self,
+        bucket: Bucket<'_>,
+        free_slot: Option<usize>,
+        hash: u64,
+        entry: Entry<'_>,
+        now_ticks: u32,
+    ) -> Option<u8> {
+        if let Some(slot) = free_slot {
             bucket.put(slot, tag(hash), coarse(entry.deadline(), now_ticks), entry.id());
             return Some(slot as u8);
         }
@@ -758,7 +766,7 @@ impl Table {
     /// True when a bucket takes no more entries, so that its holder's walk has an end: a client can send any number
     /// of datagrams from port 0, and each makes an entry in the same bucket.
     fn is_chained_out(&self, bucket: Bucket<'_>) -> bool {
-        bucket.free_slot().is_none() && self.overflow(bucket).take(OVERFLOW_MAX).count() == OVERFLOW_MAX
+        self.overflow(bucket).take(OVERFLOW_MAX).count() == OVERFLOW_MAX
     }
 
     /// Takes an entry out of its held bucket, settles the counts and gives the cell back.
@@ -888,13 +896,13 @@ impl<'t> Found<'t> {
 
     /// Gives the entry so many ticks, no more than its timeout has.
     pub(super) fn restart_with(&self, left_ticks: u32) {
-        let whole = self.entry.timer().timeout_s() * TICKS_PER_SECOND;
+        let whole = self.entry.timeout_s() * TICKS_PER_SECOND;
         self.set_deadline(self.now_ticks.wrapping_add(left_ticks.min(whole)));
     }
 
     /// True when the entry's timer was restarted at this moment or later.
     pub(super) fn is_restarted_since(&self, since: Instant) -> bool {
-        let whole = self.entry.timer().timeout_s() * TICKS_PER_SECOND;
+        let whole = self.entry.timeout_s() * TICKS_PER_SECOND;
         let restarted = self.entry.deadline().wrapping_sub(whole);
         restarted.wrapping_sub(ticks(since)).cast_signed() >= 0
     }
